@@ -1,0 +1,54 @@
+# `make demo` and `make test` are enough on a fresh machine; the other targets are for developers.
+# Another interpreter or environment: make test PYTHON=/path/to/python3.12 VENV=.venv-3.12
+
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+
+RUN := $(VENV)/bin/python
+CYTHON_SOURCES := $(wildcard mpipc/*.pyx mpipc/*.pxd mpipc/_native/*.p?? mpipc/_native/*.h)
+BUILT_FROM := pyproject.toml setup.py $(CYTHON_SOURCES)
+
+.PHONY: help demo test lint bench check clean
+
+help:
+	@echo 'make demo   build into $(VENV), run five programs with stock multiprocessing and mpipc'
+	@echo 'make test   build into $(VENV), run the tests          (ARGS=... goes to pytest)'
+	@echo 'make lint   ruff, cython-lint, mypy and stubtest'
+	@echo 'make bench  measure the first figures against stock    (ARGS=... goes to the script)'
+	@echo 'make clean  remove what was built'
+
+demo: $(VENV)/.with-cli
+	$(RUN) -m mpipc demo $(ARGS)
+
+test: $(VENV)/.with-cli,test
+	$(RUN) -m pytest -n 2 tests $(ARGS)
+
+lint: $(VENV)/.with-dev
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(VENV)/bin/cython-lint mpipc
+	$(RUN) -m mypy
+	$(RUN) -m mypy.stubtest mpipc._core
+
+bench: $(VENV)/.with-cli
+	$(RUN) benchmarks/first_figures.py $(ARGS)
+
+# Names what is missing before pip buries it; a missing interpreter is reported here.
+check:
+	@command -v '$(PYTHON)' >/dev/null || { \
+	  echo 'missing: $(PYTHON), Python 3.10 or newer (Debian, Ubuntu: apt install python3 python3-venv python3-dev; Fedora: dnf install python3 python3-devel)' >&2; \
+	  exit 1; }
+	@'$(PYTHON)' tools/check_prerequisites.py
+
+$(RUN): | check
+	$(PYTHON) -m venv $(VENV)
+
+# One stamp for each set of extras. The install is editable: only compiled sources make it stale.
+$(VENV)/.with-%: $(BUILT_FROM) | $(RUN)
+	$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	@touch '$@'
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info mpipc/*.so
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis
