@@ -1,0 +1,1 @@
+"""Programs as people write them for multiprocessing; each takes the context to run on."""
