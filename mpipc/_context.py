@@ -1,0 +1,145 @@
+"""Contexts: what a mechanism offers, joined with a way of starting processes."""
+
+from __future__ import annotations
+
+import multiprocessing.context as stock
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+from ._process import process_class
+from ._registry import MechanismSpec, StartMethod, get_context
+
+__all__ = ["CONTEXTS", "MechanismContext"]
+
+
+class MechanismContext(stock.BaseContext):
+    """A multiprocessing context whose objects come from one mechanism.
+
+    Obtained from :func:`mpipc.get_context` or ``multiprocessing.get_context("mpipc-...")``.
+    """
+
+    method: str
+
+    def __init__(self, spec: MechanismSpec, options: dict[str, Any]) -> None:
+        self._spec = spec
+        self._options = options
+        self._name = StartMethod(self.method, self)
+        # Looked up by every constructor, so not by a lazy property.
+        self._max_bytes = checked_max_bytes(options.get("max_bytes", 0))
+        self._module: ModuleType | None = None
+        self.Process = process_class(self)
+
+    def __repr__(self) -> str:
+        options = "".join(f", {name}={value!r}" for name, value in self._options.items())
+        return f"<{type(self).__name__} mpipc-{self._spec.name}-{self.method}{options}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild_context, (self._spec.name, self.method, self._options)
+
+    @property
+    def _objects(self) -> ModuleType:
+        if self._module is None:
+            self._module = import_module(self._spec.module)
+        return self._module
+
+    def Pipe(self, duplex: bool = True) -> Any:
+        """Two connections joined by a pipe."""
+        return self._objects.Pipe(duplex, ctx=self)
+
+    def Lock(self) -> Any:
+        """A lock."""
+        return self._objects.Lock(ctx=self)
+
+    def RLock(self) -> Any:
+        """A lock that its holder may take again."""
+        return self._objects.RLock(ctx=self)
+
+    def Condition(self, lock: Any = None) -> Any:
+        """A condition variable."""
+        return self._objects.Condition(lock, ctx=self)
+
+    def Semaphore(self, value: int = 1) -> Any:
+        """A semaphore."""
+        return self._objects.Semaphore(value, ctx=self)
+
+    def BoundedSemaphore(self, value: int = 1) -> Any:
+        """A semaphore that cannot be released above its first value."""
+        return self._objects.BoundedSemaphore(value, ctx=self)
+
+    def Event(self) -> Any:
+        """An event."""
+        return self._objects.Event(ctx=self)
+
+    def Barrier(self, parties: int, action: Any = None, timeout: float | None = None) -> Any:
+        """A barrier."""
+        return self._objects.Barrier(parties, action, timeout, ctx=self)
+
+    def Queue(self, maxsize: int = 0) -> Any:
+        """A queue; `maxsize` items at most, unbounded if not positive."""
+        return self._objects.Queue(maxsize, ctx=self)
+
+    def JoinableQueue(self, maxsize: int = 0) -> Any:
+        """A queue with ``task_done`` and ``join``."""
+        return self._objects.JoinableQueue(maxsize, ctx=self)
+
+    def SimpleQueue(self) -> Any:
+        """A queue with ``put``, ``get``, ``empty`` and ``close`` only."""
+        return self._objects.SimpleQueue(ctx=self)
+
+    def Pool(
+        self,
+        processes: int | None = None,
+        initializer: Any = None,
+        initargs: Any = (),
+        maxtasksperchild: int | None = None,
+    ) -> Any:
+        """A pool of worker processes."""
+        return self._objects.Pool(processes, initializer, initargs, maxtasksperchild, context=self)
+
+    def RawValue(self, typecode_or_type: Any, *args: Any) -> Any:
+        """A ctypes object in shared memory."""
+        return self._objects.RawValue(typecode_or_type, *args, ctx=self)
+
+    def RawArray(self, typecode_or_type: Any, size_or_initializer: Any) -> Any:
+        """A ctypes array in shared memory."""
+        return self._objects.RawArray(typecode_or_type, size_or_initializer, ctx=self)
+
+    def Value(self, typecode_or_type: Any, *args: Any, lock: Any = True) -> Any:
+        """A ctypes object in shared memory, with a lock."""
+        return self._objects.Value(typecode_or_type, *args, lock=lock, ctx=self)
+
+    def Array(self, typecode_or_type: Any, size_or_initializer: Any, *, lock: Any = True) -> Any:
+        """A ctypes array in shared memory, with a lock."""
+        return self._objects.Array(typecode_or_type, size_or_initializer, lock=lock, ctx=self)
+
+
+def checked_max_bytes(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(f"max_bytes must be a number of bytes, 0 for no cap; got {value!r}")
+    return value
+
+
+def _rebuild_context(mechanism: str, method: str, options: dict[str, Any]) -> MechanismContext:
+    return get_context(mechanism, start_method=method, **options)
+
+
+class ForkContext(MechanismContext):
+    method = "fork"
+
+
+class SpawnContext(MechanismContext):
+    method = "spawn"
+
+
+class ForkServerContext(MechanismContext):
+    method = "forkserver"
+
+    def _check_available(self) -> None:
+        stock._concrete_contexts["forkserver"]._check_available()  # type: ignore[attr-defined]
+
+
+# Named as stock names its own, which CPython's tests look at.
+CONTEXTS: dict[str, type[MechanismContext]] = {
+    cls.method: cls for cls in (ForkContext, SpawnContext, ForkServerContext)
+}

@@ -1,0 +1,36 @@
+"""What happens to shared state when a process ends the normal way.
+
+A death that is not announced here is found by the processes that live on, from the owner tags in
+shared memory.
+"""
+
+from __future__ import annotations
+
+from multiprocessing import util
+
+from ._core import release_orphans
+
+__all__ = ["watch_exit"]
+
+# After the finalizers of user objects, which may still release locks.
+EXIT_PRIORITY = -100
+
+
+class _Anchor:
+    """Something for multiprocessing's weak registries to hold on to."""
+
+
+_anchor = _Anchor()
+
+
+def _announce_exit(_: object = None) -> None:
+    util.Finalize(None, release_orphans, exitpriority=EXIT_PRIORITY)
+
+
+def watch_exit() -> None:
+    """Leave held locks as stock would at the end of this process and of its forked children.
+
+    A forked child starts with an empty registry of finalizers, hence the second line.
+    """
+    _announce_exit()
+    util.register_after_fork(_anchor, _announce_exit)

@@ -1,0 +1,30 @@
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+
+cdef extern from "_native/atomics.h" nogil:
+    uint32_t load32(const uint32_t* p)
+    uint32_t load32_acquire(const uint32_t* p)
+    void store32(uint32_t* p, uint32_t v)
+    void store32_release(uint32_t* p, uint32_t v)
+    bint cas32(uint32_t* p, uint32_t seen, uint32_t v)
+    uint32_t exchange32(uint32_t* p, uint32_t v)
+    uint32_t fetch_add32(uint32_t* p, uint32_t v)
+    uint64_t load64(const uint64_t* p)
+    uint64_t load64_acquire(const uint64_t* p)
+    void store64(uint64_t* p, uint64_t v)
+    void store64_release(uint64_t* p, uint64_t v)
+    bint cas64(uint64_t* p, uint64_t seen, uint64_t v)
+    void compiler_fence()
+    void cpu_relax()
+    int64_t monotonic_ns()
+
+
+cdef extern from "_native/robust.h" nogil:
+    uint64_t process_generation
+    uint64_t forks_seen
+    uint32_t self_owner
+    int robust_prepare()
+    void robust_announce(uint32_t* word)
+    void robust_withdraw()
+    uint32_t robust_self()
+    int watch_forks()

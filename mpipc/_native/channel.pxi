@@ -1,0 +1,726 @@
+# The message queue: one robust lock, linked chunks of records, extents for large messages.
+#
+# A put writes its record and commits by storing `tail`; a take commits by storing `head`. Nothing
+# is logged. Three rules make recovery a mark and sweep:
+#   1. an extent is LINKED before the commit that makes it reachable;
+#   2. it is freed only after the commit that makes it unreachable;
+#   3. so, under the lock, whatever is LINKED and not reachable is garbage.
+#
+# Who waits takes a ticket under the lock; who commits calls one ticket under the lock and wakes after
+# it. A sleeper that nobody called gives its ticket back, if it is the newest; one that was woken must
+# not, or another sleeper's wake-up is lost. A ticket too many costs one wake-up that finds nobody.
+
+ctypedef struct Bell:
+    int read_fd         # -1: this process has closed, or never had, that end
+    int write_fd
+
+
+cdef inline uint64_t place(uint64_t position, uint32_t count) noexcept nogil:
+    return (position >> 4) << COUNT_BITS | (count & COUNT_MASK)
+
+
+cdef inline uint64_t position_of(uint64_t word) noexcept nogil:
+    return (word >> COUNT_BITS) << 4
+
+
+cdef inline uint32_t count_between(uint64_t head, uint64_t tail) noexcept nogil:
+    return (<uint32_t>tail - <uint32_t>head) & COUNT_MASK
+
+
+cdef inline uint64_t record_bytes(uint64_t size) noexcept nogil:
+    """What an inline message takes up in its chunk."""
+    return sizeof(record) + ((size + 15) & ~<uint64_t>15)
+
+
+cdef inline uint32_t waiting(Chan* c) noexcept nogil:
+    """How many messages are in the channel, exactly, without the lock."""
+    cdef uint64_t head = load64_acquire(&c.h.head)
+    cdef uint64_t tail = load64_acquire(&c.h.tail)
+    cdef uint64_t again
+    while True:     # head and tail of one instant
+        again = load64_acquire(&c.h.head)
+        if again == head:
+            return count_between(head, tail)
+        head = again
+        tail = load64_acquire(&c.h.tail)
+
+
+cdef int channel_format(Chan* c) noexcept nogil:
+    """Lock held, memory zeroed. The magic comes last: killed before it, the next one formats anew."""
+    cdef channel* h = c.h
+    cdef int i
+    h.version = CHANNEL_VERSION
+    h.flags = c.flags
+    h.maxsize = c.maxsize
+    h.maxpages = c.maxpages
+    h.maxbytes = c.maxbytes
+    h.npages = 1 + FIRST_CHUNK_PAGES
+    h.swept = h.npages
+    h.last = 1
+    h.read_at = 1
+    h.write_at = 1
+    extent_at(c, 1).desc = describe(FIRST_CHUNK_PAGES, EXTENT_LINKED)
+    h.head = place(PAGE_BYTES + sizeof(extent), 0)
+    h.tail = h.head
+    for i in range(FREE_LISTS):
+        h.free_list[i] = 0
+    store64_release(&h.magic, CHANNEL_MAGIC)
+    return OK
+
+
+cdef int channel_open(Chan* c) noexcept nogil:
+    """Map the channel, and format it if we are the first. Once per process and channel."""
+    cdef int got, r = OK
+    cdef channel* h
+    cdef Bell nobody
+    if back_pages(&c.view, 0, 1 + FIRST_CHUNK_PAGES) != OK:
+        return NO_MEMORY
+    if view_reach(&c.view, (1 + FIRST_CHUNK_PAGES) * PAGE_BYTES) != OK:
+        return NO_MEMORY
+    h = <channel*>c.view.base
+    c.h = h
+    c.reached = 1 + FIRST_CHUNK_PAGES
+    if load64_acquire(&h.magic) != CHANNEL_MAGIC:
+        got = robust_lock(&h.lock, True)
+        if got == LOCK_UNUSABLE:
+            c.h = NULL
+            return UNUSABLE
+        if load64_acquire(&h.magic) != CHANNEL_MAGIC:
+            channel_format(c)
+        elif got == LOCKED_RECOVER:
+            nobody.read_fd = -1
+            nobody.write_fd = -1
+            r = reach_pages(c)
+            if r == OK:
+                r = recover(c, &nobody)
+        robust_unlock(&c.h.lock)
+    if r == OK and c.h.version != CHANNEL_VERSION:
+        r = CORRUPT
+    if r != OK:
+        c.h = NULL
+    return r
+
+
+cdef int reach_pages(Chan* c) noexcept nogil:
+    """Lock held. Follow the channel's growth: npages must lie within the file before we look there."""
+    cdef stat_t st
+    cdef uint32_t pages = load32_acquire(&c.h.npages)
+    if pages == c.reached:
+        return OK
+    if pages < c.reached or pages > c.h.maxpages:
+        return CORRUPT
+    if fstat(c.view.fd, &st) < 0 or <uint64_t>st.st_size < c.view.origin + (<uint64_t>pages << PAGE_SHIFT):
+        return CORRUPT
+    if view_reach(&c.view, <uint64_t>pages << PAGE_SHIFT) != OK:
+        return NO_MEMORY
+    c.h = <channel*>c.view.base
+    c.reached = pages
+    return OK
+
+
+cdef inline void channel_unlock(Chan* c) noexcept nogil:
+    robust_unlock(&c.h.lock)
+
+
+cdef inline int channel_lock(Chan* c, Bell* bell, bint patient) noexcept nogil:
+    """OK with the lock held; BUSY, NO_MEMORY, CORRUPT or UNUSABLE without it."""
+    cdef int r = OK
+    cdef int got = robust_lock(&c.h.lock, patient)
+    if got == LOCK_BUSY:
+        return BUSY
+    if got == LOCK_UNUSABLE:
+        return UNUSABLE
+    if load32(&c.h.npages) != c.reached:
+        r = reach_pages(c)
+    if r == OK and got == LOCKED_RECOVER:
+        r = recover(c, bell)
+    if r != OK:
+        channel_unlock(c)
+    return r
+
+
+# --- the doorbell -----------------------------------------------------------------------------------
+# Bytes in a socket pair, which also proves that the other end is alive. `bells` counts those sent
+# and not drained. Whenever messages wait, a byte is there or on its way:
+#
+#   unexposed  A put rings if bells is 0, after the lock. Bytes stay until a taker goes to sleep on
+#              the descriptor: it drains them under the lock, having seen the channel empty.
+#   exposed    (somebody has asked for fileno()) The descriptor is readable exactly while messages
+#              wait: a put into an empty channel rings before its commit, the take that empties it
+#              drains. Killed in between, it is readable though nothing is there; whoever looks recovers.
+#
+# Only counted bytes are drained where the socket may also carry descriptors (send_handle).
+
+cdef inline void ring(int fd) noexcept nogil:
+    cdef char byte = 0
+    if fd >= 0:
+        send(fd, &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL)
+
+
+cdef void drain(Chan* c, int fd) noexcept nogil:
+    """Lock held. Take back the counted bytes that have arrived."""
+    cdef char bytes_[64]
+    cdef ssize_t n
+    while c.h.bells and fd >= 0:
+        n = recv(fd, bytes_, min(c.h.bells, <uint32_t>64), MSG_DONTWAIT)
+        if n <= 0:
+            break                   # still on its way from a sender that has left the lock
+        c.h.bells -= <uint32_t>n
+
+
+cdef void arm(Chan* c, int fd) noexcept nogil:
+    """Lock held, channel empty: from here on the descriptor turns readable with the next put.
+
+    Takes whatever is there: a byte whose sender was killed before sending it must not count.
+    """
+    cdef char bytes_[64]
+    if c.h.exposed:
+        drain(c, fd)
+    elif c.h.bells:
+        while recv(fd, bytes_, 64, MSG_DONTWAIT) == 64:
+            continue
+        c.h.bells = 0
+
+
+cdef int channel_expose(Chan* c, Bell* bell) noexcept nogil:
+    """From now on the reading descriptor is readable exactly while messages wait."""
+    cdef int r = channel_lock(c, bell, True)
+    if r != OK:
+        return r
+    if not c.h.exposed:
+        store32(&c.h.exposed, 1)
+        if count_between(c.h.head, c.h.tail) == 0:
+            drain(c, bell.read_fd)
+    channel_unlock(c)
+    return OK
+
+
+# --- recovery -----------------------------------------------------------------------------------------
+
+cdef int walk_lane(Chan* c, uint32_t epoch) noexcept nogil:
+    """Mark every extent that a waiting message or a chunk of them needs; recount the backlog."""
+    cdef channel* h = c.h
+    cdef uint64_t position = position_of(h.head), backlog = 0
+    cdef uint64_t end = <uint64_t>h.npages << PAGE_SHIFT
+    cdef uint32_t left = count_between(h.head, h.tail), jumps = 0
+    cdef record* rec
+    while left:
+        if position + sizeof(record) > end:
+            return CORRUPT
+        rec = <record*>(c.view.base + position)
+        if rec.kind == RECORD_JUMP or rec.kind == RECORD_EXTENT:
+            if not tiles(c, rec.page):
+                return CORRUPT
+            extent_at(c, rec.page).epoch = epoch
+            if rec.kind == RECORD_JUMP:
+                position = (<uint64_t>rec.page << PAGE_SHIFT) + sizeof(extent)
+                jumps += 1
+                if jumps > h.npages:
+                    return CORRUPT          # the jumps lead in a circle
+                continue
+            position += sizeof(record)
+            backlog += rec.size
+        elif rec.kind == RECORD_INLINE and rec.size <= INLINE_MAX:
+            position += record_bytes(rec.size)
+            backlog += rec.size
+        else:
+            return CORRUPT
+        left -= 1
+    h.backlog = backlog
+    return OK
+
+
+cdef int recover(Chan* c, Bell* bell) noexcept nogil:
+    """Lock held, its previous owner died inside. Idempotent: dying in here leaves it to the next."""
+    cdef channel* h = c.h
+    cdef uint32_t page = 1, pages, holder, epoch, before = 0
+    cdef uint32_t head_page, tail_page
+    cdef int i, unread = 0
+    if load64_acquire(&h.magic) != CHANNEL_MAGIC:
+        channel_format(c)
+    h.epoch += 1
+    epoch = h.epoch
+    # Which chunks head and tail are in; where each extent's predecessor is.
+    head_page = <uint32_t>(position_of(h.head) >> PAGE_SHIFT)
+    tail_page = <uint32_t>(position_of(h.tail) >> PAGE_SHIFT)
+    h.read_at = 0
+    h.write_at = 0
+    while page < h.npages:
+        if not tiles(c, page):
+            return CORRUPT
+        pages = pages_of(extent_at(c, page).desc)
+        extent_at(c, page).prev = before
+        if page <= head_page < page + pages:
+            h.read_at = page
+        if page <= tail_page < page + pages:
+            h.write_at = page
+        before = page
+        page += pages
+    h.last = before
+    if h.read_at == 0 or h.write_at == 0:
+        return CORRUPT
+    if h.spare == h.write_at or not tiles(c, h.spare):
+        h.spare = 0                 # it was linked in just before the owner died
+    # Mark.
+    extent_at(c, h.read_at).epoch = epoch
+    extent_at(c, h.write_at).epoch = epoch
+    if h.spare:
+        extent_at(c, h.spare).epoch = epoch
+    if walk_lane(c, epoch) != OK:
+        return CORRUPT
+    # Sweep, and make the free lists anew.
+    for i in range(FREE_LISTS):
+        h.free_list[i] = 0
+    page = 1
+    while page < h.npages:
+        pages = pages_of(extent_at(c, page).desc)
+        holder = <uint32_t>extent_at(c, page).desc
+        if extent_at(c, page).epoch == epoch:
+            if not holder & EXTENT_LINKED:
+                set_desc(extent_at(c, page), describe(pages, EXTENT_LINKED))
+        elif holder == EXTENT_FREE:
+            list_push(c, page)
+        elif holder & EXTENT_LINKED or owner_dead(holder):
+            set_desc(extent_at(c, page), describe(pages, EXTENT_FREE))
+            list_push(c, page)
+        page += pages
+    # What the dead one did to the doorbell.
+    if bell.read_fd >= 0 and ioctl(bell.read_fd, SIOCINQ, &unread) == 0:
+        h.bells = <uint32_t>unread
+    elif bell.write_fd >= 0 and ioctl(bell.write_fd, SIOCOUTQ, &unread) == 0:
+        h.bells = 1 if unread else 0
+    if count_between(h.head, h.tail):
+        if h.bells == 0 and bell.write_fd >= 0:
+            ring(bell.write_fd)
+            h.bells = 1
+    elif h.exposed:
+        drain(c, bell.read_fd)
+    return OK
+
+
+# --- put ------------------------------------------------------------------------------------------------
+
+ctypedef struct Piece:
+    const char* data
+    size_t size
+
+
+cdef inline void gather(char* to, const Piece* pieces, int count) noexcept nogil:
+    cdef int i
+    for i in range(count):
+        memcpy(to, pieces[i].data, pieces[i].size)
+        to += pieces[i].size
+
+
+cdef inline bint is_full(channel* h, uint64_t size) noexcept nogil:
+    if h.maxsize and count_between(h.head, h.tail) >= h.maxsize:
+        return True
+    return h.maxbytes != 0 and h.backlog != 0 and h.backlog + size > h.maxbytes
+
+
+cdef inline char* payload(Chan* c, uint32_t page) noexcept nogil:
+    return <char*>extent_at(c, page) + sizeof(extent)
+
+
+cdef int put_message(Chan* c, Bell* bell, const Piece* pieces, int count, uint64_t size,
+                     uint32_t* page, bint patient) noexcept nogil:
+    """Append one message. OK, WOULD_BLOCK, BUSY, COPY or an error.
+
+    COPY: `page[0]` is now an extent of ours; copy the pieces to its payload and call again.
+    """
+    cdef channel* h = c.h
+    cdef uint64_t head, tail, position, end, start
+    cdef uint32_t present, chunk, need, fresh = 0
+    cdef bint call, late_ring = False
+    cdef record* rec
+    cdef int r = channel_lock(c, bell, patient)
+    if r != OK:
+        return r
+    h = c.h
+    head = h.head
+    tail = h.tail
+    present = count_between(head, tail)
+    if is_full(h, size):
+        channel_unlock(c)
+        return WOULD_BLOCK
+    if present == COUNT_MASK:
+        channel_unlock(c)
+        return OVERFLOW
+    if size > INLINE_MAX and page[0] == 0:
+        if size >> PAGE_SHIFT >= h.maxpages:
+            r = NO_MEMORY
+        else:
+            r = extent_alloc(c, pages_for(size), me(), page)
+        channel_unlock(c)
+        return COPY if r == OK else r
+    chunk = h.write_at
+    if not tiles(c, chunk):
+        channel_unlock(c)
+        return CORRUPT
+    start = (<uint64_t>chunk << PAGE_SHIFT) + sizeof(extent)
+    end = (<uint64_t>chunk + pages_of(extent_at(c, chunk).desc)) << PAGE_SHIFT
+    position = position_of(tail)
+    if present == 0:
+        # Killed between moving head and the commit: an empty channel's place is head's.
+        position = position_of(head)
+        if position - start > (end - start) // 2:
+            position = start        # stay in warm memory
+            store64(&h.head, place(position, <uint32_t>head))
+            compiler_fence()
+    need = sizeof(record) if page[0] else <uint32_t>record_bytes(size)
+    if position < start or position + sizeof(record) > end:
+        channel_unlock(c)
+        return CORRUPT
+    if position + need + sizeof(record) > end:
+        if h.spare and tiles(c, h.spare):
+            fresh = h.spare
+        else:
+            r = extent_alloc(c, CHUNK_PAGES, EXTENT_LINKED, &fresh)
+            if r != OK:
+                if page[0]:
+                    extent_free(c, page[0])
+                    page[0] = 0
+                channel_unlock(c)
+                return r
+        rec = <record*>(c.view.base + position)
+        rec.size = 0
+        rec.kind = RECORD_JUMP
+        rec.page = fresh
+        position = (<uint64_t>fresh << PAGE_SHIFT) + sizeof(extent)
+    rec = <record*>(c.view.base + position)
+    rec.size = size
+    if page[0]:
+        rec.kind = RECORD_EXTENT
+        rec.page = page[0]
+        set_desc(extent_at(c, page[0]),
+                 describe(pages_of(extent_at(c, page[0]).desc), EXTENT_LINKED))
+    else:
+        rec.kind = RECORD_INLINE
+        gather(<char*>(rec + 1), pieces, count)
+    if h.exposed:
+        if present == 0:
+            ring(bell.write_fd)
+            h.bells += 1
+    elif h.bells == 0:
+        h.bells = 1
+        late_ring = True
+    compiler_fence()
+    store64_release(&h.tail, place(position + need, <uint32_t>tail + 1))      # COMMIT
+    compiler_fence()
+    if fresh:
+        h.write_at = fresh
+        if h.spare == fresh:
+            h.spare = 0
+    h.backlog += size
+    call = h.get_given != h.get_called
+    if call:
+        h.get_called += 1
+    channel_unlock(c)
+    if late_ring:
+        ring(bell.write_fd)
+    if call:
+        futex_wake(low_half(&h.tail), 1)
+    return OK
+
+
+cdef void put_abandon(Chan* c, Bell* bell, uint32_t page) noexcept nogil:
+    """Give back an extent that was filled, or half filled, in vain."""
+    if page and channel_lock(c, bell, True) == OK:
+        extent_free(c, page)
+        channel_unlock(c)
+
+
+# --- take -----------------------------------------------------------------------------------------------
+
+ctypedef struct Taken:
+    uint64_t size
+    uint32_t page           # 0: the message is in the caller's buffer; else an extent, now ours
+    const char* data
+
+
+cdef int take_message(Chan* c, Bell* bell, char* buffer, Taken* out, bint patient) noexcept nogil:
+    """Take the oldest message. `buffer` has INLINE_MAX bytes. OK, WOULD_BLOCK, BUSY or an error."""
+    cdef channel* h
+    cdef uint64_t head, tail, position, end, size
+    cdef uint32_t old = 0, fresh = 0
+    cdef bint call
+    cdef record* rec
+    cdef int r = channel_lock(c, bell, patient)
+    if r != OK:
+        return r
+    h = c.h
+    head = h.head
+    tail = h.tail
+    if count_between(head, tail) == 0:
+        channel_unlock(c)
+        return WOULD_BLOCK
+    end = <uint64_t>h.npages << PAGE_SHIFT
+    position = position_of(head)
+    if position + sizeof(record) > end:
+        channel_unlock(c)
+        return CORRUPT
+    rec = <record*>(c.view.base + position)
+    if rec.kind == RECORD_JUMP:
+        old = h.read_at
+        fresh = rec.page
+        if not tiles(c, old) or not tiles(c, fresh):
+            channel_unlock(c)
+            return CORRUPT
+        position = (<uint64_t>fresh << PAGE_SHIFT) + sizeof(extent)
+        rec = <record*>(c.view.base + position)
+    out.page = 0
+    if rec.kind == RECORD_EXTENT:
+        size = rec.size
+        out.page = rec.page
+        if (not tiles(c, out.page) or <uint32_t>extent_at(c, out.page).desc != EXTENT_LINKED
+                or pages_for(size) > pages_of(extent_at(c, out.page).desc)):
+            channel_unlock(c)
+            return CORRUPT
+        out.data = payload(c, out.page)
+        position += sizeof(record)
+    elif rec.kind == RECORD_INLINE and rec.size <= INLINE_MAX and position + sizeof(record) + rec.size <= end:
+        size = rec.size
+        memcpy(buffer, rec + 1, size)
+        out.data = buffer
+        position += record_bytes(size)
+    else:
+        channel_unlock(c)
+        return CORRUPT
+    out.size = size
+    compiler_fence()
+    store64_release(&h.head, place(position, <uint32_t>head + 1))             # COMMIT
+    compiler_fence()
+    if out.page:
+        set_desc(extent_at(c, out.page), describe(pages_of(extent_at(c, out.page).desc), me()))
+    if fresh:
+        h.read_at = fresh
+        if h.spare == 0:
+            h.spare = old
+        else:
+            extent_free(c, old)
+    h.backlog -= min(size, h.backlog)
+    if h.exposed and h.bells and count_between(h.head, tail) == 0:
+        drain(c, bell.read_fd)
+    call = h.put_given != h.put_called
+    if call:
+        h.put_called += 1
+    channel_unlock(c)
+    if call:
+        futex_wake(low_half(&h.head), 1)
+    return OK
+
+
+cdef void take_done(Chan* c, Bell* bell, uint32_t page) noexcept nogil:
+    """Free the extent of a taken message. Killed before: a sweep finds it held by the dead."""
+    if channel_lock(c, bell, True) == OK:
+        extent_free(c, page)
+        channel_unlock(c)
+
+
+# --- waiting --------------------------------------------------------------------------------------------
+
+cdef inline void give_back(uint32_t* given, uint32_t called, uint32_t ticket) noexcept nogil:
+    """Lock held. Undo a ticket that nobody called, if it is the newest."""
+    if <int32_t>(ticket - called) >= 0 and ticket == given[0] - 1:
+        given[0] -= 1
+
+
+cdef inline bint hung_up(int fd) noexcept nogil:
+    """Whether all descriptors of the other end are closed."""
+    cdef pollfd p
+    cdef timespec now
+    p.fd = fd
+    p.events = 0
+    p.revents = 0
+    now.tv_sec = 0
+    now.tv_nsec = 0
+    return ppoll(&p, 1, &now, NULL) > 0 and p.revents & (POLLHUP | POLLERR) != 0
+
+
+cdef int wait_message(Chan* c, Bell* bell, int64_t deadline) noexcept nogil:
+    """Sleep until a message may be there: OK, TIMED_OUT, INTERRUPTED, HUNG_UP or an error.
+
+    Sleeps on the doorbell where the channel says so, since only a descriptor tells at once that
+    the other side is gone; else on `tail`, which is cheaper, and then looks for that every tick.
+    """
+    if waiting(c) or spin_while64(&c.get_spin, &c.h.tail, load64_acquire(&c.h.tail)):
+        return OK
+    if c.h.flags & CHANNEL_WAITS_ON_FD:
+        return wait_on_bell(c, bell, deadline)
+    return wait_on_tail(c, bell, deadline)
+
+
+cdef int wait_on_bell(Chan* c, Bell* bell, int64_t deadline) noexcept nogil:
+    cdef pollfd p
+    cdef timespec t
+    cdef int64_t left
+    cdef int r
+    while True:
+        left = slice_until(deadline, 10 * TICK_NS)
+        if left <= 0:
+            return TIMED_OUT
+        r = channel_lock(c, bell, True)
+        if r != OK:
+            return r
+        if count_between(c.h.head, c.h.tail):
+            channel_unlock(c)
+            return OK
+        arm(c, bell.read_fd)
+        channel_unlock(c)
+        p.fd = bell.read_fd
+        p.events = POLLIN
+        p.revents = 0
+        t.tv_sec = left // 1_000_000_000
+        t.tv_nsec = left % 1_000_000_000
+        r = ppoll(&p, 1, &t, NULL)
+        if waiting(c):
+            return OK
+        if r < 0:
+            return INTERRUPTED
+        if p.revents & (POLLHUP | POLLERR):
+            return OK if waiting(c) else HUNG_UP
+        if r > 0:
+            # Another taker was faster; or the bytes are not ours, and polling again would spin.
+            r = futex_wait(low_half(&c.h.tail), <uint32_t>load64(&c.h.tail), TICK_NS // 100)
+            if r == EINTR:
+                return INTERRUPTED
+
+
+cdef int wait_on_tail(Chan* c, Bell* bell, int64_t deadline) noexcept nogil:
+    cdef uint64_t tail
+    cdef uint32_t ticket
+    cdef int64_t left
+    cdef int r, n
+    while True:
+        left = slice_until(deadline, TICK_NS)
+        if left <= 0:
+            return TIMED_OUT
+        r = channel_lock(c, bell, True)
+        if r != OK:
+            return r
+        tail = c.h.tail
+        if count_between(c.h.head, tail):
+            channel_unlock(c)
+            return OK
+        ticket = c.h.get_given
+        c.h.get_given += 1
+        channel_unlock(c)
+        r = futex_wait(low_half(&c.h.tail), <uint32_t>tail, left)
+        if r == 0:
+            return OK
+        n = channel_lock(c, bell, True)
+        if n != OK:
+            return n
+        give_back(&c.h.get_given, c.h.get_called, ticket)
+        n = count_between(c.h.head, c.h.tail)
+        channel_unlock(c)
+        if n:
+            return OK
+        if r == EINTR:
+            return INTERRUPTED
+        if bell.write_fd < 0 and hung_up(bell.read_fd):
+            return OK if waiting(c) else HUNG_UP
+
+
+cdef void pass_on(Chan* c, Bell* bell) noexcept nogil:
+    """Somebody who was woken leaves the message where it is: wake the next sleeper in its place."""
+    cdef bint call
+    if channel_lock(c, bell, True) != OK:
+        return
+    call = count_between(c.h.head, c.h.tail) != 0 and c.h.get_given != c.h.get_called
+    if call:
+        c.h.get_called += 1
+    channel_unlock(c)
+    if call:
+        futex_wake(low_half(&c.h.tail), 1)
+
+
+cdef int wait_room(Chan* c, Bell* bell, uint64_t size, bint lonely, int64_t deadline) noexcept nogil:
+    """Sleep until there may be room: OK, TIMED_OUT, INTERRUPTED, HUNG_UP or an error."""
+    cdef channel* h = c.h
+    cdef uint64_t head = load64_acquire(&h.head)
+    cdef uint32_t ticket
+    cdef int64_t left
+    cdef int r, n
+    cdef bint full
+    if spin_while64(&c.put_spin, &h.head, head):
+        return OK
+    while True:
+        left = slice_until(deadline, TICK_NS)
+        if left <= 0:
+            return TIMED_OUT
+        r = channel_lock(c, bell, True)
+        if r != OK:
+            return r
+        h = c.h
+        head = h.head
+        if not is_full(h, size):
+            channel_unlock(c)
+            return OK
+        ticket = h.put_given
+        h.put_given += 1
+        channel_unlock(c)
+        if lonely and hung_up(bell.write_fd):
+            r = EPIPE
+        else:
+            r = futex_wait(low_half(&h.head), <uint32_t>head, left)
+        if r == 0:
+            return OK
+        n = channel_lock(c, bell, True)
+        if n != OK:
+            return n
+        h = c.h
+        give_back(&h.put_given, h.put_called, ticket)
+        full = is_full(h, size)
+        channel_unlock(c)
+        if r == EPIPE:
+            return HUNG_UP
+        if not full:
+            return OK
+        if r == EINTR:
+            return INTERRUPTED
+
+
+cdef void wake_all(Chan* c) noexcept nogil:
+    """An end was closed: let every sleeper look for itself."""
+    if c.h != NULL:
+        futex_wake(low_half(&c.h.tail), 0x7fffffff)
+        futex_wake(low_half(&c.h.head), 0x7fffffff)
+
+
+# --- tasks (JoinableQueue) ----------------------------------------------------------------------------
+# Tasks put so far are tail's count, so a put and its task are one commit; `done` counts the others.
+
+cdef inline uint32_t unfinished(channel* h) noexcept nogil:
+    return (<uint32_t>load64_acquire(&h.tail) - load32_acquire(&h.done)) & COUNT_MASK
+
+
+cdef int task_finish(Chan* c, Bell* bell) noexcept nogil:
+    """OK, or WOULD_BLOCK when no task is unfinished."""
+    cdef bint last
+    cdef int r = channel_lock(c, bell, True)
+    if r != OK:
+        return r
+    if unfinished(c.h) == 0:
+        channel_unlock(c)
+        return WOULD_BLOCK
+    store32_release(&c.h.done, (c.h.done + 1) & COUNT_MASK)
+    last = unfinished(c.h) == 0
+    if last:
+        store32_release(&c.h.joiners, c.h.joiners + 1)
+    channel_unlock(c)
+    if last:
+        futex_wake(&c.h.joiners, 0x7fffffff)
+    return OK
+
+
+cdef int wait_tasks(Chan* c) noexcept nogil:
+    """Sleep until no task is unfinished: OK or INTERRUPTED."""
+    cdef uint32_t seen
+    cdef uint32_t round_ = load32_acquire(&c.h.joiners)
+    while True:
+        seen = load32_acquire(&c.h.joiners)
+        if seen != round_ or unfinished(c.h) == 0:
+            return OK
+        if futex_wait(&c.h.joiners, seen, TICK_NS) == EINTR:
+            return INTERRUPTED

@@ -1,0 +1,599 @@
+# The ends of channels: what Connection, Queue and SimpleQueue call.
+
+cdef uint64_t LONG_COPY = 64 << 10      # copies from here on let other threads run
+cdef int64_t PROBE_NS = 20_000          # how long a peer that was there is believed to be
+cdef uint64_t closings = 0              # ends closed in this process: makes the next send look
+
+
+@cython.final
+cdef class Door:
+    """The doorbell of one channel, as far as this process holds its ends open."""
+
+    cdef Bell bell
+
+    def __cinit__(self):
+        self.bell.read_fd = -1
+        self.bell.write_fd = -1
+
+
+cdef int send_pieces(Chan* c, Door door, const Piece* pieces, int count, uint64_t size,
+                     int64_t deadline) except -100:
+    """OK, TIMED_OUT or HUNG_UP. `deadline` 0: do not wait."""
+    cdef uint32_t page = 0
+    cdef int r
+    cdef bint patient = False
+    try:
+        while True:
+            if patient:
+                with nogil:
+                    r = put_message(c, &door.bell, pieces, count, size, &page, True)
+            else:
+                r = put_message(c, &door.bell, pieces, count, size, &page, False)
+            if r == OK:
+                page = 0
+                return OK
+            elif r == BUSY:
+                patient = True
+            elif r == COPY:
+                if size < LONG_COPY:
+                    gather(payload(c, page), pieces, count)
+                else:
+                    with nogil:
+                        gather(payload(c, page), pieces, count)
+            elif r == WOULD_BLOCK:
+                if deadline == 0:
+                    return TIMED_OUT
+                with nogil:
+                    r = wait_room(c, &door.bell, size, door.bell.read_fd < 0, deadline)
+                if r == INTERRUPTED:
+                    PyErr_CheckSignals()
+                elif r == TIMED_OUT or r == HUNG_UP:
+                    return r
+                elif r != OK:
+                    raise failure(r, size)
+                if door.bell.write_fd < 0:
+                    return HUNG_UP
+            else:
+                raise failure(r, size)
+    finally:
+        if page:
+            put_abandon(c, &door.bell, page)
+
+
+cdef int receive(Chan* c, Door door, char* buffer, Taken* out, int64_t deadline) except -100:
+    """OK, TIMED_OUT or HUNG_UP. `deadline` 0: do not wait."""
+    cdef int r
+    cdef bint patient = False
+    while True:
+        if patient:
+            with nogil:
+                r = take_message(c, &door.bell, buffer, out, True)
+        else:
+            r = take_message(c, &door.bell, buffer, out, False)
+        if r == OK:
+            return OK
+        elif r == BUSY:
+            patient = True
+        elif r == WOULD_BLOCK:
+            if deadline == 0:
+                return TIMED_OUT
+            with nogil:
+                r = wait_message(c, &door.bell, deadline)
+            if r == INTERRUPTED:
+                PyErr_CheckSignals()
+            elif r == TIMED_OUT or r == HUNG_UP:
+                return r
+            elif r != OK:
+                raise failure(r, 0)
+        else:
+            raise failure(r, 0)
+
+
+cdef bint await_message(Chan* c, Door door, int64_t deadline) except -1:
+    """Whether a message, or the end of all messages, is there by then."""
+    cdef int r
+    while not waiting(c):
+        if door.bell.write_fd < 0 and hung_up(door.bell.read_fd):
+            return True
+        if deadline == 0:
+            return False
+        with nogil:
+            r = wait_message(c, &door.bell, deadline)
+        if r == OK:
+            if not c.flags & CHANNEL_WAITS_ON_FD:
+                pass_on(c, &door.bell)
+        elif r == HUNG_UP:
+            return True
+        elif r == TIMED_OUT:
+            return waiting(c) != 0
+        elif r == INTERRUPTED:
+            PyErr_CheckSignals()
+        else:
+            raise failure(r, 0)
+    return True
+
+
+cdef class ConnectionCore:
+    """One end of a pipe, or the reading or writing end of a queue.
+
+    Stands before ``multiprocessing.connection.Connection`` in the order of bases and answers all
+    that does I/O there.
+    """
+
+    cdef ChannelSegment segment
+    cdef Chan* rx
+    cdef Chan* tx
+    cdef int rx_index
+    cdef int tx_index
+    cdef Door inward
+    cdef Door outward
+    cdef int fd
+    cdef public bint _readable
+    cdef public bint _writable
+    cdef int64_t probed
+    cdef uint64_t closings_seen
+    cdef bint reset_told
+
+    def __cinit__(self, *args, **kwargs):
+        self.fd = -1
+
+    def __init__(self, *args, **kwargs):
+        raise TypeError("connections are made by a context's Pipe()")
+
+    cdef int attach(self, ChannelSegment segment, int rx, int tx, int fd) except -1:
+        self.segment = segment
+        self.rx_index = rx
+        self.tx_index = tx
+        self.fd = fd
+        self._readable = rx >= 0
+        self._writable = tx >= 0
+        self.inward = Door()
+        self.inward.bell.read_fd = fd
+        self.outward = Door()
+        self.outward.bell.write_fd = fd
+        return 0
+
+    def __dealloc__(self):
+        if self.fd >= 0:
+            close(self.fd)
+
+    cdef Chan* reading(self) except NULL:
+        if self.fd < 0:
+            raise OSError("handle is closed")
+        if not self._readable:
+            raise OSError("connection is write-only")
+        if self.rx == NULL:
+            self.rx = self.segment.open(self.rx_index)
+        return self.rx
+
+    cdef Chan* writing(self) except NULL:
+        if self.fd < 0:
+            raise OSError("handle is closed")
+        if not self._writable:
+            raise OSError("connection is read-only")
+        if self.tx == NULL:
+            self.tx = self.segment.open(self.tx_index)
+        return self.tx
+
+    @property
+    def _handle(self):
+        return self.fd if self.fd >= 0 else None
+
+    @property
+    def closed(self):
+        """True if the connection is closed"""
+        return self.fd < 0
+
+    def fileno(self):
+        """The descriptor: readable for select() and its kind exactly while a message waits."""
+        if self.fd < 0:
+            raise OSError("handle is closed")
+        cdef int r
+        if self._readable:
+            r = channel_expose(self.reading(), &self.inward.bell)
+            if r != OK:
+                raise failure(r, 0)
+        return self.fd
+
+    def close(self):
+        """Close the connection"""
+        global closings
+        cdef int fd = self.fd
+        cdef ChannelSegment segment = self.segment
+        if fd < 0:
+            return
+        self.fd = -1
+        self.segment = None
+        self.inward.bell.read_fd = -1
+        self.outward.bell.write_fd = -1
+        closings += 1
+        close(fd)
+        if self.rx != NULL:
+            wake_all(self.rx)
+        if self.tx != NULL:
+            wake_all(self.tx)
+        self.rx = NULL
+        self.tx = NULL
+
+    _close = close
+
+    cdef int send_all(self, const Piece* pieces, int count, uint64_t size) except -1:
+        cdef Chan* c = self.writing()
+        cdef ChannelSegment segment = self.segment
+        cdef int64_t now
+        if self.outward.bell.read_fd < 0:
+            now = monotonic_ns()
+            if now - self.probed > PROBE_NS or self.closings_seen != closings:
+                if hung_up(self.fd):
+                    raise BrokenPipeError(EPIPE, os_strerror(EPIPE))
+                self.probed = now
+                self.closings_seen = closings
+        if send_pieces(c, self.outward, pieces, count, size, NEVER) == HUNG_UP:
+            if self.fd < 0:
+                raise OSError("handle is closed")
+            raise BrokenPipeError(EPIPE, os_strerror(EPIPE))
+        return 0
+
+    cdef ChannelSegment take(self, char* buffer, Taken* out):
+        cdef Chan* c = self.reading()
+        cdef ChannelSegment segment = self.segment
+        if receive(c, self.inward, buffer, out, NEVER) == HUNG_UP:
+            if self.fd < 0:
+                raise OSError("handle is closed")
+            if self._writable and not self.reset_told:
+                if self.tx == NULL:
+                    self.tx = segment.open(self.tx_index)
+                if waiting(self.tx):
+                    # A socket whose peer closed with data unread is reset, once.
+                    self.reset_told = True
+                    raise ConnectionResetError(ECONNRESET, os_strerror(ECONNRESET))
+            raise EOFError
+        return segment
+
+    def send_bytes(self, buf, offset=0, size=None):
+        """Send the bytes data from a bytes-like object"""
+        cdef Py_buffer view
+        cdef Piece piece
+        cdef Py_ssize_t start, n
+        self.writing()
+        PyObject_GetBuffer(buf, &view, PyBUF_ANY_CONTIGUOUS)
+        try:
+            start = offset
+            if start < 0:
+                raise ValueError("offset is negative")
+            if view.len < start:
+                raise ValueError("buffer length < offset")
+            if size is None:
+                n = view.len - start
+            else:
+                n = size
+                if n < 0:
+                    raise ValueError("size is negative")
+                if n > view.len - start:
+                    raise ValueError("buffer length < offset + size")
+            piece.data = <const char*>view.buf + start
+            piece.size = n
+            self.send_all(&piece, 1, n)
+        finally:
+            PyBuffer_Release(&view)
+
+    _send_bytes = send_bytes
+
+    def send(self, obj):
+        """Send a (picklable) object"""
+        self.writing()
+        cdef Codec codec = encode(obj)
+        try:
+            self.send_all(codec.sink.pieces, codec.sink.count, codec.sink.size)
+        finally:
+            release(codec)
+
+    def recv(self):
+        """Receive a (picklable) object"""
+        cdef char buffer[4096]
+        cdef Taken taken
+        cdef ChannelSegment segment = self.take(buffer, &taken)
+        return decode(segment, self.rx, &taken)
+
+    def recv_bytes(self, maxlength=None):
+        """
+        Receive bytes data as a bytes object.
+        """
+        cdef char buffer[4096]
+        cdef Taken taken
+        cdef Py_ssize_t most = -1
+        cdef ChannelSegment segment
+        self.reading()
+        if maxlength is not None:
+            most = maxlength
+            if most < 0:
+                raise ValueError("negative maxlength")
+        segment = self.take(buffer, &taken)
+        out = as_bytes(segment, self.rx, &taken)
+        if most >= 0 and len(out) > most:
+            # Stock cannot go on in mid-message: it gives up the reading side.
+            if self._writable:
+                self._readable = False
+            else:
+                self.close()
+            raise OSError("bad message length")
+        return out
+
+    def recv_bytes_into(self, buf, offset=0):
+        """
+        Receive bytes data into a writeable bytes-like object.
+        Return the number of bytes read.
+        """
+        cdef char buffer[4096]
+        cdef Taken taken
+        cdef Py_buffer view
+        cdef Py_ssize_t start
+        cdef ChannelSegment segment
+        cdef Lease hold = None
+        self.reading()
+        PyObject_GetBuffer(buf, &view, PyBUF_WRITABLE)
+        try:
+            start = offset
+            if start < 0:
+                raise ValueError("negative offset")
+            if start > view.len:
+                raise ValueError("offset too large")
+            segment = self.take(buffer, &taken)
+            if <uint64_t>(view.len - start) < taken.size:
+                raise BufferTooShort(as_bytes(segment, self.rx, &taken))
+            if taken.page:
+                hold = lease(segment, self.rx, &taken)
+            copy(<char*>view.buf + start, taken.data, taken.size)
+            return taken.size
+        finally:
+            PyBuffer_Release(&view)
+
+    def poll(self, timeout=0.0):
+        """Whether there is any input available to be read"""
+        cdef Chan* c = self.reading()
+        cdef ChannelSegment segment = self.segment
+        return await_message(c, self.inward, deadline_of(timeout))
+
+    _poll = poll
+
+    def __reduce__(self):
+        if self.fd < 0:
+            raise OSError("handle is closed")
+        return _rebuild_connection, (type(self), self.segment, self.rx_index, self.tx_index,
+                                     dup_fd(self.fd), self._readable, self._writable)
+
+
+def _rebuild_connection(cls, ChannelSegment segment, int rx, int tx, dup, readable, writable):
+    cdef ConnectionCore self = <ConnectionCore?>cls.__new__(cls)
+    cdef int fd = dup.detach()
+    fcntl(fd, F_SETFD, FD_CLOEXEC)
+    self.attach(segment, rx, tx, fd)
+    self._readable = readable
+    self._writable = writable
+    return self
+
+
+cdef tuple connect(cls, ChannelSegment segment, tuple first, tuple second):
+    """Two connections of class `cls` on the ends of a socket pair; each (rx, tx) or -1."""
+    cdef int fds[2]
+    cdef ConnectionCore a, b
+    if socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0:
+        raise OSError(errno, os_strerror(errno))
+    a = <ConnectionCore?>cls.__new__(cls)
+    b = <ConnectionCore?>cls.__new__(cls)
+    a.attach(segment, first[0], first[1], fds[0])
+    b.attach(segment, second[0], second[1], fds[1])
+    return a, b
+
+
+def open_pipe(cls, bint duplex, uint64_t capacity, uint64_t max_bytes):
+    """Make a pipe.
+
+    Parameters
+    ----------
+    cls : type
+        Of the connections; a subclass of ConnectionCore.
+    duplex : bool
+        Whether both ends read and write; else the first reads and the second writes.
+    capacity : int
+        Bytes that may wait in one direction before a sender blocks. A longer message waits alone.
+    max_bytes : int
+        Cap on the memory of one direction; 0 for none.
+
+    Returns
+    -------
+    tuple
+        The two connections.
+    """
+    cdef ChannelSegment segment = new_channels(b"mpipc-pipe", CHANNEL_WAITS_ON_FD, 0, capacity,
+                                               max_bytes)
+    if duplex:
+        return connect(cls, segment, (1, 0), (0, 1))
+    return connect(cls, segment, (0, -1), (-1, 0))
+
+
+def open_queue(cls, uint32_t maxsize, uint64_t capacity, uint64_t max_bytes):
+    """Make the channel of a queue: its reading and its writing end, see open_pipe().
+
+    `maxsize` is in messages, 0 for unbounded.
+    """
+    cdef ChannelSegment segment = new_channels(b"mpipc-queue", 0, maxsize, capacity, max_bytes)
+    return connect(cls, segment, (0, -1), (-1, 0))
+
+
+# What Queue, JoinableQueue and SimpleQueue do with their channel.
+
+cdef class QueueEnds:
+    """Both ends of a queue's channel."""
+
+    cdef ChannelSegment segment
+    cdef Chan* c
+    cdef Door door
+    cdef readonly ConnectionCore _reader
+    cdef readonly ConnectionCore _writer
+
+    def _attach(self, ConnectionCore reader, ConnectionCore writer):
+        """Both ends open here share one doorbell, so that each knows of the other."""
+        self._reader = reader
+        self._writer = writer
+        self.door = reader.inward
+        self.door.bell.write_fd = writer.fd
+        writer.outward = self.door
+        self.segment = writer.segment
+
+    cdef Chan* channel(self) except NULL:
+        if self.c == NULL:
+            self.c = self.segment.open(0)
+        return self.c
+
+    cdef int append(self, Codec codec, int64_t deadline) except -100:
+        """OK or TIMED_OUT."""
+        cdef Chan* c = self.channel()
+        cdef int r = HUNG_UP
+        if self.door.bell.write_fd < 0:
+            raise OSError("handle is closed")
+        if self.door.bell.read_fd >= 0 or not hung_up(self.door.bell.write_fd):
+            r = send_pieces(c, self.door, codec.sink.pieces, codec.sink.count, codec.sink.size,
+                            deadline)
+        if r == HUNG_UP:
+            if self.door.bell.write_fd < 0:
+                raise OSError("handle is closed")
+            raise BrokenPipeError(EPIPE, os_strerror(EPIPE))
+        return r
+
+    cdef object take(self, int64_t deadline):
+        cdef char buffer[4096]
+        cdef Taken taken
+        cdef Chan* c = self.channel()
+        cdef int r = HUNG_UP
+        if self.door.bell.read_fd >= 0:
+            r = receive(c, self.door, buffer, &taken, deadline)
+        if r == OK:
+            return decode(self.segment, c, &taken)
+        if r == TIMED_OUT:
+            raise Empty
+        if self.door.bell.read_fd < 0:
+            raise OSError("handle is closed")
+        raise EOFError
+
+
+cdef class SimpleQueueCore(QueueEnds):
+
+    def put(self, obj):
+        """Pickle `obj` and append it; waits while the queue holds as much as it may."""
+        cdef Codec codec = encode(obj)
+        try:
+            self.append(codec, NEVER)
+        finally:
+            release(codec)
+
+    def get(self):
+        """Take and return the oldest item; waits for one."""
+        return self.take(NEVER)
+
+
+cdef class QueueCore(QueueEnds):
+
+    cdef public bint _closed
+    cdef public bint _ignore_epipe
+    cdef readonly bint _used        # something was put from this process
+
+    def put(self, obj, block=True, timeout=None):
+        """Append `obj`.
+
+        It is pickled here and now. What stock's feeder thread meets, pickling that fails or a
+        reader that is gone, goes to ``_on_queue_feeder_error`` as it does there, and is not raised.
+
+        Parameters
+        ----------
+        obj : object
+            Anything picklable.
+        block : bool
+            Whether to wait for room in a bounded queue.
+        timeout : float or None
+            Seconds to wait at most; None for ever.
+
+        Raises
+        ------
+        queue.Full
+            There was no room in time.
+        ValueError
+            The queue is closed.
+        MemoryError
+            The machine has no memory left for the item.
+        """
+        cdef Codec codec
+        cdef int64_t deadline
+        if self._closed:
+            raise ValueError(f"Queue {self!r} is closed")
+        self._used = True
+        deadline = deadline_of(timeout) if block else 0
+        if deadline == 0 and self.c != NULL and is_full(self.c.h, 0):
+            raise Full
+        try:
+            codec = encode(obj)
+        except Exception as error:
+            self._on_queue_feeder_error(error, obj)
+            return
+        try:
+            if self.append(codec, deadline) == TIMED_OUT:
+                raise Full
+        except OSError as error:
+            if isinstance(error, SegmentCorrupt):
+                raise
+            if not (self._ignore_epipe and error.errno == EPIPE):
+                self._on_queue_feeder_error(error, obj)
+        finally:
+            release(codec)
+
+    def get(self, block=True, timeout=None):
+        """Take and return the oldest item.
+
+        Raises
+        ------
+        queue.Empty
+            There was none in time.
+        ValueError
+            The queue is closed.
+        """
+        if self._closed:
+            raise ValueError(f"Queue {self!r} is closed")
+        return self.take(deadline_of(timeout) if block else 0)
+
+    def put_nowait(self, obj):
+        """put() without waiting"""
+        self.put(obj, False)
+
+    def get_nowait(self):
+        """get() without waiting"""
+        return self.get(False)
+
+    def qsize(self):
+        """How many items wait, exactly."""
+        return waiting(self.channel())
+
+    def full(self):
+        """Whether a put would have to wait."""
+        return is_full(self.channel().h, 0)
+
+    def _task_done(self):
+        """Count one task as done; False when there is none left to count."""
+        cdef int r = task_finish(self.channel(), &self.door.bell)
+        if r == OK or r == WOULD_BLOCK:
+            return r == OK
+        raise failure(r, 0)
+
+    def _join_tasks(self):
+        """Wait until every task that was put has been done."""
+        cdef Chan* c = self.channel()
+        cdef int r
+        while True:
+            with nogil:
+                r = wait_tasks(c)
+            if r == OK:
+                return
+            PyErr_CheckSignals()
+
+    def _unfinished(self):
+        """Tasks put and not yet done."""
+        return unfinished(self.channel().h)

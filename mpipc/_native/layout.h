@@ -1,0 +1,182 @@
+/* What lies in shared memory. Only offsets, never pointers; every field has one writer rule.
+ *
+ * A channel is one direction of messages: a header page, then extents that tile the rest. Two
+ * channels (the directions of a duplex Pipe) may share a memfd, CHANNEL_STRIDE bytes apart.
+ *
+ *   page 0            header: struct channel
+ *   page 1..npages-1  extents, each headed by struct extent: message chunks, large messages, free
+ *
+ * struct channel ("lock": written only while holding `lock`)
+ *
+ *   offset size field      writer                     order
+ *   0      8    magic      initialiser, last          release / acquire
+ *   8      4    version    initialiser
+ *   12     4    flags      initialiser
+ *   16     4    maxsize    initialiser                messages; 0 = unbounded
+ *   20     4    maxpages   initialiser                cap on npages
+ *   24     8    maxbytes   initialiser                backlog that blocks a sender; 0 = none
+ *   64     4    lock       robust lock word           see below
+ *   68     4    exposed    lock, 0 -> 1               somebody asked for the reader's fileno()
+ *   72     8    head       lock; COMMIT of a take     release / acquire (spinners, sleepers)
+ *   80     8    tail       lock; COMMIT of a put      release / acquire
+ *   88     4    get_given  lock                       tickets handed to sleeping takers
+ *   92     4    get_called lock                       ... of those, already woken
+ *   96     4    put_given  lock                       the same for putters waiting for room
+ *   100    4    put_called lock
+ *   104    4    bells      lock                       doorbell bytes sent and not yet drained
+ *   108    4    spare      lock                       one recycled chunk; 0 = none
+ *   112    4    npages     lock; COMMIT of growth     pages that are backed by memory
+ *   116    4    done       lock                       tasks marked done (28 bits)
+ *   120    8    backlog    lock                       bytes in waiting messages
+ *   128    4    read_at    lock                       chunk that head is in (recovery recomputes)
+ *   132    4    write_at   lock                       chunk that tail is in (recovery recomputes)
+ *   136    4    joiners    lock / joiner              futex: bumped when all tasks are done
+ *   140    4    epoch      lock                       recoveries so far
+ *   144    4    last       lock                       start of the last extent
+ *   148    4    swept      lock                       npages when dead holders were last looked for
+ *   192    84   free_list  lock                       first free extent of 2^i pages and more
+ *
+ * lock word: 0 free | tid held | tid+WAITERS held, somebody sleeps | OWNER_DIED kernel's mark:
+ *   whoever locks next recovers before anything else.
+ * head, tail: (position / 16) << 28 | count. Position and count commit in one store, so a message
+ *   is there wholly or not at all, and qsize is exact at every instant.
+ *
+ * struct extent (head of each run of pages; payload follows)
+ *   0      8    desc       lock; HELD -> FREE by its holder     pages << 32 | holder
+ *   8      4    epoch      lock        the recovery that found it reachable
+ *   12     4    prev       lock        the extent before this one
+ *   16     4    next_free  lock        its neighbours in a free list, while free
+ *   20     4    prev_free  lock
+ *   Only desc is truth. The rest, and free_list, last, read_at and write_at, recovery computes anew.
+ *   holder: EXTENT_FREE | owner tag of the process that fills or empties it | EXTENT_LINKED
+ *
+ * struct record (in a chunk, 16-aligned): size of a message, kind, page
+ *   RECORD_INLINE  the bytes follow
+ *   RECORD_EXTENT  they are the payload of the extent at `page`
+ *   RECORD_JUMP    no message: the next record is the first of the chunk at `page` */
+#ifndef MPIPC_LAYOUT_H
+#define MPIPC_LAYOUT_H
+#include <stddef.h>
+#include <stdint.h>
+
+#define CHANNEL_MAGIC 0x314c4e4843504d21ull
+#define CHANNEL_VERSION 1u
+#define CHANNEL_STRIDE (1ull << 40)
+#define FREE_LISTS 21
+#define CHANNEL_WAITS_ON_FD 1u /* flags: takers sleep on the doorbell, not on the tail word */
+
+#define PAGE_SHIFT 12
+#define PAGE_BYTES (1ull << PAGE_SHIFT)
+#define FIRST_CHUNK_PAGES 3u
+#define CHUNK_PAGES 16u
+#define INLINE_MAX 4096u
+
+#define COUNT_BITS 28
+#define COUNT_MASK 0xfffffffu
+
+#define RECORD_INLINE 1u
+#define RECORD_EXTENT 2u
+#define RECORD_JUMP 3u
+
+#define EXTENT_FREE 0u
+#define EXTENT_LINKED 0x80000000u
+
+typedef struct channel {
+    uint64_t magic;
+    uint32_t version;
+    uint32_t flags;
+    uint32_t maxsize;
+    uint32_t maxpages;
+    uint64_t maxbytes;
+    char line0[32];
+    uint32_t lock;
+    uint32_t exposed;
+    uint64_t head;
+    uint64_t tail;
+    uint32_t get_given;
+    uint32_t get_called;
+    uint32_t put_given;
+    uint32_t put_called;
+    uint32_t bells;
+    uint32_t spare;
+    uint32_t npages;
+    uint32_t done;
+    uint64_t backlog;
+    uint32_t read_at;
+    uint32_t write_at;
+    uint32_t joiners;
+    uint32_t epoch;
+    uint32_t last;
+    uint32_t swept;
+    char line2[40];
+    uint32_t free_list[FREE_LISTS];
+} channel;
+
+typedef struct extent {
+    uint64_t desc;
+    uint32_t epoch;
+    uint32_t prev;
+    uint32_t next_free;
+    uint32_t prev_free;
+    char pad[40];
+} extent;
+
+typedef struct record {
+    uint64_t size;
+    uint32_t kind;
+    uint32_t page;
+} record;
+
+/* struct condition: who waits, in slots claimed and left by compare-and-swap; no lock of its own.
+ *
+ *   offset size field     writer                    order
+ *   0      4    next      any waiter (fetch-add)    gives each wait its place in line
+ *   4      4    crowd     notify (bump)             futex of waiters that found no slot
+ *   8      4    crowded   such waiters (add, sub)   a hint: too high costs one wake
+ *   16     8*n  slot[]    see below
+ *
+ * slot: owner << 32 | place << 2 | state
+ *   SLOT_FREE     -> WAITING by a process that waits
+ *   SLOT_WAITING  -> NOTIFIED by notify, -> FREE by its owner (timeout), -> FREE by anyone who
+ *                    finds the owner dead
+ *   SLOT_NOTIFIED -> FREE by its owner, or by anyone who finds the owner dead */
+#define CONDITION_SLOTS 62
+#define SLOT_FREE 0u
+#define SLOT_WAITING 1u
+#define SLOT_NOTIFIED 2u
+#define SLOT_STATE 3u
+
+typedef struct condition {
+    uint32_t next;
+    uint32_t crowd;
+    uint32_t crowded;
+    uint32_t pad;
+    uint64_t slot[CONDITION_SLOTS];
+} condition;
+
+#define AT(type, field, offset) \
+    _Static_assert(offsetof(struct type, field) == (offset), #type "." #field)
+AT(channel, magic, 0);
+AT(channel, maxbytes, 24);
+AT(channel, lock, 64);
+AT(channel, exposed, 68);
+AT(channel, head, 72);
+AT(channel, tail, 80);
+AT(channel, get_given, 88);
+AT(channel, put_called, 100);
+AT(channel, bells, 104);
+AT(channel, npages, 112);
+AT(channel, backlog, 120);
+AT(channel, read_at, 128);
+AT(channel, epoch, 140);
+AT(channel, free_list, 192);
+AT(extent, epoch, 8);
+AT(record, page, 12);
+AT(condition, slot, 16);
+_Static_assert(sizeof(struct channel) <= PAGE_BYTES, "the header is one page");
+_Static_assert(sizeof(struct extent) == 64, "payload starts on a cache line");
+_Static_assert(sizeof(struct record) == 16, "records are 16-aligned");
+_Static_assert(sizeof(struct condition) == 512, "one arena block");
+#undef AT
+
+#endif

@@ -1,0 +1,58 @@
+from libc.stdint cimport uint32_t, uint64_t
+
+
+cdef extern from "_native/layout.h" nogil:
+    uint64_t CHANNEL_MAGIC, CHANNEL_STRIDE, PAGE_BYTES
+    uint32_t CHANNEL_VERSION, CHANNEL_WAITS_ON_FD, COUNT_MASK
+    int FREE_LISTS, PAGE_SHIFT, COUNT_BITS
+    uint32_t FIRST_CHUNK_PAGES, CHUNK_PAGES, INLINE_MAX
+    uint32_t RECORD_INLINE, RECORD_EXTENT, RECORD_JUMP
+    uint32_t EXTENT_FREE, EXTENT_LINKED
+    int CONDITION_SLOTS
+    uint32_t SLOT_FREE, SLOT_WAITING, SLOT_NOTIFIED, SLOT_STATE
+
+    ctypedef struct channel:
+        uint64_t magic
+        uint32_t version
+        uint32_t flags
+        uint32_t maxsize
+        uint32_t maxpages
+        uint64_t maxbytes
+        uint32_t lock
+        uint32_t exposed
+        uint64_t head
+        uint64_t tail
+        uint32_t get_given
+        uint32_t get_called
+        uint32_t put_given
+        uint32_t put_called
+        uint32_t bells
+        uint32_t spare
+        uint32_t npages
+        uint32_t done
+        uint64_t backlog
+        uint32_t read_at
+        uint32_t write_at
+        uint32_t joiners
+        uint32_t epoch
+        uint32_t last
+        uint32_t swept
+        uint32_t* free_list
+
+    ctypedef struct extent:
+        uint64_t desc
+        uint32_t epoch
+        uint32_t prev
+        uint32_t next_free
+        uint32_t prev_free
+
+    ctypedef struct record:
+        uint64_t size
+        uint32_t kind
+        uint32_t page
+
+    ctypedef struct condition:
+        uint32_t next
+        uint32_t crowd
+        uint32_t crowded
+        uint64_t* slot

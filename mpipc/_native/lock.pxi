@@ -1,0 +1,58 @@
+# The robust lock: one 32-bit word, held for well under a microsecond, at most one per thread.
+#
+# Whoever holds it touches neither the GIL nor another lock. See robust.h for what the kernel does
+# when the holder dies; it also passes a wake-up on when the dying thread had released the word and
+# not yet woken anybody.
+
+cdef int LOCKED = 0
+cdef int LOCKED_RECOVER = 1        # the previous owner died inside: recover before anything else
+cdef int LOCK_BUSY = 2
+cdef int LOCK_UNUSABLE = 3         # the kernel gives this thread no robust list (a seccomp filter?)
+cdef int SPINS_HOLDING_GIL = 200
+
+
+cdef int robust_lock_slow(uint32_t* word, bint patient) noexcept nogil:
+    cdef uint32_t mine = robust_self(), seen
+    cdef int i = 0
+    while i < SPINS_HOLDING_GIL:
+        seen = load32(word)
+        if (seen & FUTEX_TID_MASK) == 0:
+            if cas32(word, seen, mine | (seen & FUTEX_WAITERS)):
+                return LOCKED_RECOVER if seen & FUTEX_OWNER_DIED else LOCKED
+        cpu_relax()
+        i += 1
+    if not patient:
+        return LOCK_BUSY
+    while True:
+        seen = load32(word)
+        if (seen & FUTEX_TID_MASK) == 0:
+            # Having slept, we cannot know whether others still do: keep WAITERS.
+            if cas32(word, seen, mine | (seen & FUTEX_WAITERS)):
+                return LOCKED_RECOVER if seen & FUTEX_OWNER_DIED else LOCKED
+            continue
+        if not seen & FUTEX_WAITERS:
+            if not cas32(word, seen, seen | FUTEX_WAITERS):
+                continue
+            seen |= FUTEX_WAITERS
+        futex_wait(word, seen, TICK_NS)
+        mine |= FUTEX_WAITERS
+
+
+cdef inline int robust_lock(uint32_t* word, bint patient) noexcept nogil:
+    """LOCKED, LOCKED_RECOVER, LOCK_UNUSABLE or, unless `patient`, LOCK_BUSY after a short spin."""
+    cdef int got = LOCKED
+    if robust_prepare() < 0:
+        return LOCK_UNUSABLE
+    robust_announce(word)
+    if not cas32(word, 0, robust_self()):
+        got = robust_lock_slow(word, patient)
+        if got == LOCK_BUSY:
+            robust_withdraw()
+    return got
+
+
+cdef inline void robust_unlock(uint32_t* word) noexcept nogil:
+    compiler_fence()
+    if exchange32(word, 0) & FUTEX_WAITERS:
+        futex_wake(word, 1)
+    robust_withdraw()

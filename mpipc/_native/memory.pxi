@@ -1,0 +1,295 @@
+# Memfds as Python objects: Segment, the channels in one, and the arenas that small objects live in.
+#
+# An arena is filled by the process that made it, and what is free in it is that process's private
+# knowledge: nobody can die holding it. A block is used again only if no other process can ever have
+# seen it, that is, if it was never pickled and its process has not forked since. What has been seen
+# stays; the kernel frees the arena when the last process that maps it is gone.
+
+cdef uint64_t ARENA_BYTES = 1 << 20
+cdef uint64_t ARENA_STEP = 16 << 10
+cdef uint64_t OWN_ARENA = 64 << 10      # blocks of this size and more get an arena to themselves
+cdef uint64_t LINE = 64
+
+cdef object segments = WeakValueDictionary()    # (device, inode) -> Segment: each mapped once
+
+
+cdef object out_of_memory(what, size):
+    return MemoryError(f"{what}: no shared memory for {size} more bytes "
+                       "(machine or cgroup full, a resource limit, or the context's max_bytes)")
+
+
+@cython.no_gc
+cdef class Segment:
+    """A memfd that this process holds; closed when nothing here uses it any more."""
+
+    cdef object __weakref__
+    cdef readonly int fd
+    cdef readonly tuple key
+
+    def __cinit__(self, *args, **kwargs):
+        self.fd = -1
+
+    cdef int make(self, const char* name) except -1:
+        self.fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING)
+        if self.fd < 0:
+            raise OSError(errno, os_strerror(errno))
+        fcntl(self.fd, F_ADD_SEALS, F_SEAL_SHRINK)
+        return 0
+
+    cdef tuple identity(self):
+        cdef stat_t st
+        if self.key is None:
+            if fstat(self.fd, &st) < 0:
+                raise OSError(errno, os_strerror(errno))
+            self.key = (st.st_dev, st.st_ino)
+        return self.key
+
+    def handle(self):
+        """What to pickle in place of this segment; also makes it known here by its identity."""
+        key = self.identity()
+        segments[key] = self
+        return dup_fd(self.fd), key
+
+    def __dealloc__(self):
+        if self.fd >= 0:
+            close(self.fd)
+
+
+cdef Segment known_segment(handle, int* fd):
+    """The segment a handle means if this process has it; else None, and its descriptor."""
+    cdef Segment known
+    dup, key = handle
+    fd[0] = dup.detach()
+    known = segments.get(key)
+    if known is not None:
+        if known.fd != fd[0]:       # spawn hands the same number out once per pickle
+            close(fd[0])
+        return known
+    fcntl(fd[0], F_SETFD, FD_CLOEXEC)
+    return None
+
+
+cdef class Arena(Segment):
+    """Memory for locks, values and arrays."""
+
+    cdef char* base
+    cdef uint64_t size          # mapped
+    cdef uint64_t backed
+    cdef uint64_t used
+    cdef uint64_t process       # whose arena it is
+    cdef dict free
+
+    cdef int map(self, uint64_t size) except -1:
+        cdef void* at = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE,
+                             self.fd, 0)
+        if at == MAP_FAILED:
+            raise out_of_memory("mmap", size)
+        self.base = <char*>at
+        self.size = size
+        return 0
+
+    def __dealloc__(self):
+        if self.base != NULL:
+            munmap(self.base, self.size)
+
+    cdef Block take(self, uint64_t size):
+        """A zeroed block, or None when the arena is full."""
+        cdef uint64_t room = (size + LINE - 1) & ~(LINE - 1), offset, more
+        cdef list again = self.free.get(room)
+        if again:
+            offset = again.pop()
+            memset(self.base + offset, 0, room)
+        else:
+            if room > self.size - self.used:
+                return None
+            offset = self.used
+            if offset + room > self.backed:
+                more = max(ARENA_STEP, self.backed, offset + room - self.backed)
+                more = min((more + PAGE_BYTES - 1) & ~(PAGE_BYTES - 1), self.size - self.backed)
+                if fallocate(self.fd, 0, self.backed, more) < 0:
+                    raise out_of_memory("fallocate", more)
+                self.backed += more
+            self.used = offset + room
+        return block_in(self, offset, size)
+
+    cdef void give(self, uint64_t offset, uint64_t size):
+        cdef uint64_t room = (size + LINE - 1) & ~(LINE - 1)
+        self.free.setdefault(room, []).append(offset)
+
+
+cdef Arena current_arena = None
+
+
+cdef Arena new_arena(uint64_t size):
+    cdef Arena arena = Arena.__new__(Arena)
+    arena.make(b"mpipc-arena")
+    arena.map((size + PAGE_BYTES - 1) & ~(PAGE_BYTES - 1))
+    arena.free = {}
+    arena.process = process_generation
+    return arena
+
+
+@cython.no_gc_clear
+@cython.final
+cdef class Block:
+    """A piece of shared memory; exports a writable buffer of `size` bytes.
+
+    Picklable while a process is being spawned, as stock's heap.BufferWrapper is.
+    """
+
+    cdef Arena arena
+    cdef uint64_t offset
+    cdef char* data
+    cdef readonly Py_ssize_t size
+    cdef uint64_t born          # forks_seen when it was made
+    cdef bint seen              # another process may know it
+
+    def __init__(self, *args):
+        raise TypeError("use new_block(size)")
+
+    def __dealloc__(self):
+        if (self.arena is not None and self.arena.process == process_generation
+                and self.born == forks_seen and not self.seen):
+            self.arena.give(self.offset, self.size)
+
+    def __getbuffer__(self, Py_buffer* view, int flags):
+        PyBuffer_FillInfo(view, self, self.data, self.size, 0, flags)
+
+    def create_memoryview(self):
+        """The name that stock's ``sharedctypes`` calls."""
+        return memoryview(self)
+
+    def __reduce__(self):
+        assert_spawning(self)
+        self.seen = True
+        return _rebuild_block, (self.arena.handle(), self.arena.size, self.offset, self.size)
+
+
+cdef Block block_in(Arena arena, uint64_t offset, uint64_t size):
+    cdef Block block = Block.__new__(Block)
+    block.arena = arena
+    block.offset = offset
+    block.data = arena.base + offset
+    block.size = size
+    block.born = forks_seen
+    return block
+
+
+cpdef Block new_block(Py_ssize_t size, uint64_t max_bytes=0):
+    """Allocate `size` zeroed bytes of shared memory.
+
+    Parameters
+    ----------
+    size : int
+        In bytes. The block starts on a cache line.
+    max_bytes : int
+        Refuse a block larger than this; 0 for no cap.
+
+    Raises
+    ------
+    MemoryError
+        There is no memory left, or `size` is above `max_bytes`.
+    """
+    global current_arena
+    cdef Block block
+    if size < 0:
+        raise ValueError(f"size must not be negative, got {size}")
+    if max_bytes and <uint64_t>size > max_bytes:
+        raise out_of_memory(f"a block above max_bytes={max_bytes}", size)
+    if <uint64_t>size >= OWN_ARENA:
+        return new_arena(size).take(size)
+    size = max(size, 1)
+    if current_arena is not None and current_arena.process == process_generation:
+        block = current_arena.take(size)
+        if block is not None:
+            return block
+    current_arena = new_arena(ARENA_BYTES)
+    return current_arena.take(size)
+
+
+def _rebuild_block(handle, uint64_t arena_size, uint64_t offset, uint64_t size):
+    cdef stat_t st
+    cdef int fd = -1
+    cdef Arena arena = known_segment(handle, &fd)
+    cdef Block block
+    if arena is None:
+        arena = Arena.__new__(Arena)
+        arena.fd = fd
+        arena.key = handle[1]
+        arena.process = <uint64_t>-1
+        arena.map(arena_size)
+        segments[arena.key] = arena
+    if fstat(arena.fd, &st) < 0 or offset + size > <uint64_t>st.st_size or offset + size > arena.size:
+        raise SegmentCorrupt(f"block {offset}+{size} lies outside its arena")
+    block = block_in(arena, offset, size)
+    block.seen = True
+    return block
+
+
+cdef class ChannelSegment(Segment):
+    """The memfd of a queue (one channel) or of a pipe (one for each direction)."""
+
+    cdef Chan chan[2]
+    cdef readonly tuple options     # (flags, maxsize, maxbytes, maxpages)
+
+    cdef void describe(self):
+        cdef int i
+        flags, maxsize, maxbytes, maxpages = self.options
+        for i in range(2):
+            self.chan[i].view.fd = self.fd
+            self.chan[i].view.origin = i * CHANNEL_STRIDE
+            self.chan[i].flags = flags
+            self.chan[i].maxsize = maxsize
+            self.chan[i].maxbytes = maxbytes
+            self.chan[i].maxpages = maxpages
+            self.chan[i].get_spin.credit = 4
+            self.chan[i].put_spin.credit = 4
+
+    cdef Chan* open(self, int which) except NULL:
+        cdef int r
+        if self.chan[which].h == NULL:
+            r = channel_open(&self.chan[which])
+            if r != OK:
+                raise failure(r, 0)
+        return &self.chan[which]
+
+    def __reduce__(self):
+        return _rebuild_channels, (self.handle(), self.options)
+
+    def __dealloc__(self):
+        view_close(&self.chan[0].view)
+        view_close(&self.chan[1].view)
+
+
+cdef ChannelSegment new_channels(const char* name, uint32_t flags, maxsize, maxbytes, max_bytes):
+    cdef ChannelSegment self = ChannelSegment.__new__(ChannelSegment)
+    self.make(name)
+    maxpages = (max_bytes >> PAGE_SHIFT) + 1 if max_bytes else 1 << 28
+    self.options = (flags, maxsize, maxbytes, max(maxpages, 1 + FIRST_CHUNK_PAGES))
+    self.describe()
+    return self
+
+
+def _rebuild_channels(handle, tuple options):
+    cdef int fd = -1
+    cdef ChannelSegment self = known_segment(handle, &fd)
+    if self is None:
+        self = ChannelSegment.__new__(ChannelSegment)
+        self.fd = fd
+        self.key = handle[1]
+        self.options = options
+        self.describe()
+        segments[self.key] = self
+    return self
+
+
+cdef object failure(int code, uint64_t size):
+    """The exception for a core function's error code."""
+    if code == NO_MEMORY:
+        return out_of_memory("message", size)
+    if code == CORRUPT:
+        return SegmentCorrupt("shared memory of this queue or pipe is damaged: "
+                              "some process wrote where it should not")
+    if code == OVERFLOW:
+        return OverflowError("2**28 - 1 messages are waiting in this queue, the most it can count")
+    return OSError(ENOSYS, "the kernel offers no robust futex list (blocked by a seccomp filter?)")

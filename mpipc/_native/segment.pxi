@@ -1,0 +1,300 @@
+# A memfd as one process sees it, and the extents that tile a channel's part of it.
+#
+# The kernel counts the references: the memory goes when the last process that maps it or holds its
+# descriptor is gone, however it went. A memfd is sealed against shrinking, and every page is
+# allocated with fallocate before its number is published, so a full machine is an error return and
+# never SIGBUS.
+
+cdef int OK = 0
+cdef int WOULD_BLOCK = 1       # empty, or full
+cdef int BUSY = 2              # somebody holds the lock: come back without the GIL
+cdef int COPY = 3              # an extent is ours to fill; then call again
+cdef int INTERRUPTED = 4       # a signal arrived
+cdef int TIMED_OUT = 5
+cdef int HUNG_UP = 6           # no process holds the other end any more
+cdef int NO_MEMORY = -1
+cdef int CORRUPT = -2
+cdef int UNUSABLE = -3         # no robust list
+cdef int OVERFLOW = -4         # 2^28 messages are waiting
+
+cdef uint64_t FIRST_WINDOW = 64 << 20
+cdef int WINDOWS = 20
+
+
+# A window maps [origin, origin + size) of the memfd. It only ever grows, by a second, larger mapping
+# elsewhere; the old one stays until the end, so pointers into it stay good.
+ctypedef struct View:
+    char* base
+    uint64_t size
+    uint64_t origin
+    int fd
+    int old_count
+    char* old_base[20]
+    uint64_t old_size[20]
+
+
+cdef int view_reach(View* v, uint64_t size) noexcept nogil:
+    """Make the first `size` bytes addressable."""
+    cdef uint64_t want
+    cdef void* at
+    if size <= v.size:
+        return OK
+    want = v.size * 2 if v.size else FIRST_WINDOW
+    while want < size:
+        want *= 2
+    at = mmap(NULL, want, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, v.fd, v.origin)
+    if at == MAP_FAILED:               # little address space is left (RLIMIT_AS): what is needed
+        want = (size + PAGE_BYTES - 1) & ~(PAGE_BYTES - 1)
+        at = mmap(NULL, want, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, v.fd, v.origin)
+        if at == MAP_FAILED:
+            return NO_MEMORY
+    if v.base != NULL:
+        if v.old_count == WINDOWS:
+            munmap(at, want)
+            return NO_MEMORY
+        v.old_base[v.old_count] = v.base
+        v.old_size[v.old_count] = v.size
+        v.old_count += 1
+    v.base = <char*>at
+    v.size = want
+    return OK
+
+
+cdef void view_close(View* v) noexcept nogil:
+    cdef int i
+    if v.base != NULL:
+        munmap(v.base, v.size)
+    for i in range(v.old_count):
+        munmap(v.old_base[i], v.old_size[i])
+    v.base = NULL
+    v.size = 0
+    v.old_count = 0
+
+
+cdef int back_pages(View* v, uint64_t first, uint64_t count) noexcept nogil:
+    """Give pages memory. ENOSPC, ENOMEM, EFBIG and the like all mean: there is none."""
+    cdef int r
+    while True:
+        r = fallocate(v.fd, 0, v.origin + (first << PAGE_SHIFT), count << PAGE_SHIFT)
+        if r == 0:
+            return OK
+        if errno != EINTR:
+            return NO_MEMORY
+
+
+# One process's handle on one channel.
+ctypedef struct Chan:
+    channel* h              # NULL until first use
+    View view
+    uint32_t flags
+    uint32_t maxsize
+    uint32_t maxpages
+    uint64_t maxbytes
+    uint32_t reached        # pages known to lie within the file and the window
+    Spin get_spin
+    Spin put_spin
+
+
+cdef inline extent* extent_at(Chan* c, uint32_t page) noexcept nogil:
+    return <extent*>(c.view.base + (<uint64_t>page << PAGE_SHIFT))
+
+
+cdef inline uint64_t describe(uint32_t pages, uint32_t holder) noexcept nogil:
+    return <uint64_t>pages << 32 | holder
+
+
+cdef inline uint32_t pages_of(uint64_t desc) noexcept nogil:
+    return <uint32_t>(desc >> 32)
+
+
+cdef inline uint32_t pages_for(uint64_t size) noexcept nogil:
+    return <uint32_t>((size + sizeof(extent) + PAGE_BYTES - 1) >> PAGE_SHIFT)
+
+
+cdef inline int size_class(uint32_t pages) noexcept nogil:
+    """The largest i with 2^i <= pages, as far as there are lists."""
+    cdef int i = 0
+    while pages > 1 and i < FREE_LISTS - 1:
+        pages >>= 1
+        i += 1
+    return i
+
+
+cdef inline void set_desc(extent* e, uint64_t desc) noexcept nogil:
+    compiler_fence()
+    store64(&e.desc, desc)
+    compiler_fence()
+
+
+# The truth is the tiling: desc of each extent, valid between any two stores. The free lists, the
+# links in them and `prev` serve only whoever holds the lock, and recovery makes them anew; a link
+# that leads outside the pages is as good as the end of its list.
+
+cdef inline bint inside(Chan* c, uint32_t page) noexcept nogil:
+    return 0 < page < c.h.npages
+
+
+cdef bint tiles(Chan* c, uint32_t page) noexcept nogil:
+    """Whether the extent at `page` ends within the pages; all walks stop where it does not."""
+    cdef uint32_t pages
+    if not inside(c, page):
+        return False
+    pages = pages_of(extent_at(c, page).desc)
+    return 0 < pages <= c.h.npages - page
+
+
+cdef void list_push(Chan* c, uint32_t page) noexcept nogil:
+    cdef extent* e = extent_at(c, page)
+    cdef uint32_t* head = &c.h.free_list[size_class(pages_of(e.desc))]
+    e.prev_free = 0
+    e.next_free = head[0]
+    if inside(c, head[0]):
+        extent_at(c, head[0]).prev_free = page
+    head[0] = page
+
+
+cdef void list_remove(Chan* c, uint32_t page) noexcept nogil:
+    cdef extent* e = extent_at(c, page)
+    if inside(c, e.prev_free):
+        extent_at(c, e.prev_free).next_free = e.next_free
+    else:
+        c.h.free_list[size_class(pages_of(e.desc))] = e.next_free
+    if inside(c, e.next_free):
+        extent_at(c, e.next_free).prev_free = e.prev_free
+
+
+cdef void join_next(Chan* c, uint32_t page, uint32_t next_) noexcept nogil:
+    """Merge the extent at `next_`, which is in no list, into the free one before it."""
+    cdef uint32_t pages = pages_of(extent_at(c, page).desc) + pages_of(extent_at(c, next_).desc)
+    set_desc(extent_at(c, page), describe(pages, EXTENT_FREE))
+    if inside(c, page + pages):
+        extent_at(c, page + pages).prev = page
+    else:
+        c.h.last = page
+
+
+cdef void extent_free(Chan* c, uint32_t page) noexcept nogil:
+    """Lock held. The extent is ours, a dead process's, or unlinked; merge it with free neighbours."""
+    cdef extent* e = extent_at(c, page)
+    cdef uint32_t after
+    if not tiles(c, page):
+        return
+    after = page + pages_of(e.desc)
+    set_desc(e, describe(pages_of(e.desc), EXTENT_FREE))
+    if tiles(c, after) and <uint32_t>extent_at(c, after).desc == EXTENT_FREE:
+        list_remove(c, after)
+        join_next(c, page, after)
+    if (e.prev < page and tiles(c, e.prev) and <uint32_t>extent_at(c, e.prev).desc == EXTENT_FREE
+            and e.prev + pages_of(extent_at(c, e.prev).desc) == page):
+        after = page
+        page = e.prev
+        list_remove(c, page)
+        join_next(c, page, after)
+    list_push(c, page)
+
+
+cdef int sweep_dead(Chan* c) noexcept nogil:
+    """Lock held. Free what processes hold that died outside the lock; how many, or CORRUPT."""
+    cdef uint32_t page = 1, holder, alive = me()
+    cdef int freed = 0
+    while page < c.h.npages:
+        if not tiles(c, page):
+            return CORRUPT
+        holder = <uint32_t>extent_at(c, page).desc
+        if holder != EXTENT_FREE and not holder & EXTENT_LINKED and holder != alive:
+            if owner_dead(holder):
+                extent_free(c, page)
+                freed += 1
+                page = 1                    # merging made the walk lose its place
+                continue
+            alive = holder                  # likely the holder of the next one too
+        page += pages_of(extent_at(c, page).desc)
+    return freed
+
+
+cdef int extent_grow(Chan* c, uint32_t pages) noexcept nogil:
+    """Lock held. Append a free extent of at least `pages`.
+
+    Killed before npages is published: the pages are backed, and nobody knows.
+    """
+    cdef channel* h = c.h
+    cdef uint32_t old = h.npages, more = old // 4, last
+    more = min(max(more, <uint32_t>16), <uint32_t>256)
+    more = max(more, pages)
+    if old >= h.maxpages or pages > h.maxpages - old:
+        return NO_MEMORY
+    more = min(more, h.maxpages - old)
+    if view_reach(&c.view, <uint64_t>(old + more) << PAGE_SHIFT) != OK:
+        return NO_MEMORY
+    if back_pages(&c.view, old, more) != OK:
+        if back_pages(&c.view, old, pages) != OK:
+            return NO_MEMORY
+        more = pages
+    last = h.last
+    extent_at(c, old).prev = last if last < old else 0
+    set_desc(extent_at(c, old), describe(more, EXTENT_FREE))
+    store32_release(&h.npages, old + more)
+    c.reached = old + more
+    compiler_fence()
+    h.last = old
+    extent_free(c, old)
+    return OK
+
+
+cdef uint32_t extent_take(Chan* c, uint32_t page, uint32_t pages, uint32_t holder) noexcept nogil:
+    """Lock held. Turn the first `pages` of a free extent into one of `holder`'s."""
+    cdef extent* e = extent_at(c, page)
+    cdef uint32_t rest = pages_of(e.desc) - pages, after = page + pages
+    list_remove(c, page)
+    if rest:
+        set_desc(extent_at(c, after), describe(rest, EXTENT_FREE))
+        extent_at(c, after).prev = page
+        if inside(c, after + rest):
+            extent_at(c, after + rest).prev = after
+        else:
+            c.h.last = after
+    set_desc(e, describe(pages, holder))
+    if rest:
+        list_push(c, after)
+    return page
+
+
+cdef uint32_t extent_find(Chan* c, uint32_t pages, uint32_t holder) noexcept nogil:
+    """Lock held. The page of an extent from the free lists, most recently freed first; 0 if none."""
+    cdef int k = size_class(pages), looked = 0
+    cdef uint32_t page
+    while k < FREE_LISTS:
+        page = c.h.free_list[k]
+        looked = 0
+        while tiles(c, page) and looked < 64:
+            if <uint32_t>extent_at(c, page).desc != EXTENT_FREE:
+                break
+            if pages_of(extent_at(c, page).desc) >= pages:
+                return extent_take(c, page, pages, holder)
+            page = extent_at(c, page).next_free
+            looked += 1
+        k += 1
+    return 0
+
+
+cdef int extent_alloc(Chan* c, uint32_t pages, uint32_t holder, uint32_t* found) noexcept nogil:
+    """Lock held. OK, NO_MEMORY or CORRUPT."""
+    cdef int r
+    cdef channel* h = c.h
+    found[0] = extent_find(c, pages, holder)
+    if found[0]:
+        return OK
+    if h.npages >= 2 * h.swept or pages > h.maxpages - h.npages:
+        h.swept = h.npages      # looked at again once twice as large
+        r = sweep_dead(c)
+        if r < 0:
+            return r
+        if r > 0:
+            found[0] = extent_find(c, pages, holder)
+            if found[0]:
+                return OK
+    r = extent_grow(c, pages)
+    if r != OK:
+        return r
+    found[0] = extent_find(c, pages, holder)
+    return OK if found[0] else CORRUPT

@@ -1,0 +1,610 @@
+# Locks, semaphores, conditions and events: words in arena blocks.
+#
+# Lock, RLock, Semaphore and BoundedSemaphore are one 64-bit word:
+#
+#   bits 0-30   value     units that can be taken; a lock has one
+#   bit  31     SLEEPERS  somebody may be asleep on the low half
+#   bits 32-63  owner     of a taken lock: its process's tag; 0 for semaphores
+#
+#   taken     CAS value -> value - 1, owner -> us; whoever has slept keeps SLEEPERS
+#   given     CAS value -> value + 1, owner -> 0; wakes one if SLEEPERS, and if nobody was there
+#             clears SLEEPERS, provided that nothing else has changed
+#   inherited CAS owner -> us, by a sleeper that found the owner dead
+#
+# Only sleepers look at the owner, once per slice. Killed between giving and waking: the next slice.
+
+cdef uint32_t VALUE = 0x7fffffff
+cdef uint32_t SLEEPERS = 0x80000000u
+cdef int64_t FIRST_SLICE_NS = 5_000_000
+cdef int64_t LAST_SLICE_NS = 200_000_000
+
+cdef int TAKEN_FROM_DEAD = 8
+
+RECURSIVE_MUTEX = 0
+SEMAPHORE = 1
+
+
+cdef inline bint try_take(uint64_t* word, uint64_t owner) noexcept nogil:
+    cdef uint64_t seen = load64(word)
+    while <uint32_t>seen & VALUE:
+        if cas64(word, seen, (seen - 1) | owner << 32):
+            return True
+        seen = load64(word)
+    return False
+
+
+cdef inline bint give(uint64_t* word, uint32_t maxvalue) noexcept nogil:
+    """Whether there was anything to give back; wakes a sleeper."""
+    cdef uint64_t seen = load64(word), now
+    while True:
+        if (<uint32_t>seen & VALUE) >= maxvalue:
+            return False
+        now = <uint32_t>seen + 1
+        if cas64(word, seen, now):
+            break
+        seen = load64(word)
+    if now & SLEEPERS and futex_wake(low_half(word), 1) == 0:
+        cas64(word, now, now & VALUE)
+    return True
+
+
+cdef int take_slowly(uint64_t* word, uint64_t owner, Spin* spin, int64_t deadline) noexcept nogil:
+    """OK, TAKEN_FROM_DEAD, TIMED_OUT or INTERRUPTED."""
+    cdef uint64_t seen, slept = 0
+    cdef int64_t left, tick = FIRST_SLICE_NS, end
+    cdef int r, i
+    if may_spin(spin):
+        end = monotonic_ns() + SPIN_NS
+        while True:
+            for i in range(16):
+                if <uint32_t>load64(word) & VALUE and try_take(word, owner):
+                    spin_paid(spin, True)
+                    return OK
+                cpu_relax()
+            if monotonic_ns() >= end:
+                spin_paid(spin, False)
+                break
+    while True:
+        seen = load64(word)
+        if <uint32_t>seen & VALUE:
+            if cas64(word, seen, (seen - 1) | slept | owner << 32):
+                return OK
+            continue
+        if not <uint32_t>seen & SLEEPERS:
+            if not cas64(word, seen, seen | SLEEPERS):
+                continue
+            seen |= SLEEPERS
+        left = slice_until(deadline, tick)
+        if left <= 0:
+            return TIMED_OUT
+        r = futex_wait(low_half(word), <uint32_t>seen, left)
+        slept = SLEEPERS
+        if r == EINTR:
+            return INTERRUPTED
+        if r == ETIMEDOUT:
+            tick = min(2 * tick, LAST_SLICE_NS)
+            seen = load64(word)
+            if owner and seen >> 32 and not <uint32_t>seen & VALUE and owner_dead(<uint32_t>(seen >> 32)):
+                if cas64(word, seen, <uint64_t><uint32_t>seen | owner << 32):
+                    return TAKEN_FROM_DEAD
+
+
+cdef Block checked(Block block, size_t size):
+    """The block, if what is to lie in it fits."""
+    if <size_t>block.size < size:
+        raise SegmentCorrupt(f"{size} bytes are needed, the block has {block.size}")
+    return block
+
+
+cdef int warn_owner_died(lock, uint32_t pid) except -1:
+    warnings.warn(
+        f"process {pid} died holding {lock!r}; it is now yours, and what it protects may be half changed",
+        OwnerDiedWarning, stacklevel=2)
+    return 0
+
+
+cdef int64_t deadline_of(timeout) except? -1:
+    """A stock timeout (seconds, None for ever, below zero for none) as a monotonic deadline."""
+    cdef double seconds
+    if timeout is None:
+        return NEVER
+    seconds = timeout
+    if seconds != seconds:
+        raise ValueError("timeout must be a number of seconds, not NaN")
+    if seconds <= 0:
+        return 0
+    if seconds > 1e9:
+        return NEVER
+    return monotonic_ns() + <int64_t>(seconds * 1e9)
+
+
+@cython.no_gc_clear
+cdef class SemLock:
+    """What ``_multiprocessing.SemLock`` offers, over a word in shared memory.
+
+    ``count`` and ``_is_mine`` speak of this handle in this process, as stock's do.
+    """
+
+    cdef object __weakref__
+    cdef Block block
+    cdef uint64_t* word
+    cdef readonly int kind
+    cdef readonly uint32_t maxvalue
+    cdef bint owned             # the word carries an owner
+    cdef int count
+    cdef unsigned long thread
+    cdef uint64_t process
+    cdef Spin spin
+    cdef PyObject* next
+    cdef PyObject* previous
+
+    SEM_VALUE_MAX = 0x7fffffff
+
+    def __cinit__(self, *args, **kwargs):
+        self.process = process_generation
+        self.spin.credit = 4
+
+    cdef int attach(self, Block block, int kind, uint32_t maxvalue, bint owned) except -1:
+        self.block = block
+        self.word = <uint64_t*>block.data
+        self.kind = kind
+        self.maxvalue = maxvalue
+        self.owned = owned
+        if owned:
+            link_lock(self)
+        return 0
+
+    def _open(self, int kind, value, maxvalue, bint owned):
+        """Make the shared word. Called by the constructors of the public classes."""
+        if not 0 <= value <= maxvalue <= self.SEM_VALUE_MAX:
+            raise ValueError(f"value must be between 0 and {maxvalue}, got {value}")
+        self.attach(new_block(LINE), kind, maxvalue, owned)
+        store64_release(self.word, value)
+
+    def __dealloc__(self):
+        if self.owned and self.word != NULL:
+            unlink_lock(self)
+            if self.count > 0 and self.process == process_generation:
+                leave_orphan(self)
+
+    cdef inline bint mine(self) noexcept:
+        if self.process != process_generation:      # forked: the parent's holds are not ours
+            self.process = process_generation
+            self.count = 0
+        return self.count > 0 and self.thread == PyThread_get_thread_ident()
+
+    cdef inline void took(self) noexcept:
+        self.count += 1
+        self.thread = PyThread_get_thread_ident()
+
+    def acquire(self, block=True, timeout=None):
+        """Take the lock or a unit.
+
+        Parameters
+        ----------
+        block : bool
+            Whether to wait.
+        timeout : float or None
+            Seconds to wait at most; None for ever, below zero not at all.
+
+        Returns
+        -------
+        bool
+            Whether it was taken.
+
+        Warns
+        -----
+        OwnerDiedWarning
+            The process that held this lock died without releasing it; the lock is now ours, and
+            what it protects may be half changed.
+        """
+        cdef uint64_t owner = me() if self.owned else 0
+        cdef int64_t deadline
+        cdef uint32_t dead
+        cdef int r
+        if self.mine() and self.kind == 0:
+            self.count += 1
+            return True
+        if try_take(self.word, owner):
+            self.took()
+            return True
+        if not block:
+            return False
+        deadline = deadline_of(timeout)
+        while True:
+            dead = <uint32_t>(load64(self.word) >> 32)
+            with nogil:
+                r = take_slowly(self.word, owner, &self.spin, deadline)
+            if r == OK:
+                self.took()
+                return True
+            if r == TAKEN_FROM_DEAD:
+                self.took()
+                warn_owner_died(self, dead & OWNER_PID)
+                return True
+            if r == TIMED_OUT:
+                return False
+            PyErr_CheckSignals()
+
+    def release(self):
+        """Give the lock or a unit back.
+
+        Raises
+        ------
+        AssertionError
+            An RLock that this thread does not hold.
+        ValueError
+            A lock or a bounded semaphore released more often than acquired.
+        """
+        if self.kind == 0:
+            if not self.mine():
+                raise AssertionError("attempt to release recursive lock not owned by thread")
+            if self.count > 1:
+                self.count -= 1
+                return
+        elif self.process != process_generation:
+            self.mine()
+        if not give(self.word, self.maxvalue):
+            raise ValueError("semaphore or lock released too many times")
+        self.count -= 1
+
+    def __enter__(self):
+        return self.acquire()
+
+    def __exit__(self, *args):
+        self.release()
+
+    def _count(self):
+        """How often this process holds it through this handle."""
+        self.mine()
+        return self.count
+
+    def _is_mine(self):
+        """Whether the calling thread was the last here to take it, and it is still held."""
+        return self.mine()
+
+    def _get_value(self):
+        """Units that can be taken now."""
+        return <uint32_t>load64_acquire(self.word) & VALUE
+
+    def _is_zero(self):
+        return (<uint32_t>load64_acquire(self.word) & VALUE) == 0
+
+    def _after_fork(self):
+        self.count = 0
+
+    def locked(self):
+        """Whether somebody holds it (stock: from 3.14)."""
+        return (<uint32_t>load64_acquire(self.word) & VALUE) == 0
+
+    @property
+    def _semlock(self):
+        """Stock's wrapper keeps the primitive here; ours is both."""
+        return self
+
+    @property
+    def handle(self):
+        """A number that tells this primitive from others in this process."""
+        return <size_t>self.word
+
+    @property
+    def name(self):
+        """Always None: nothing here has a name in the file system."""
+        return None
+
+    def __getstate__(self):
+        assert_spawning(self)
+        return self.block, self.kind, self.maxvalue, self.owned
+
+    def __setstate__(self, tuple state):
+        block, kind, maxvalue, owned = state
+        self.attach(checked(block, sizeof(uint64_t)), kind, maxvalue, owned)
+
+
+# A lock that its process holds when it ends normally stays held: another may be meant to release
+# it, as with stock. Its word must then no longer name a process whose death counts.
+
+cdef PyObject* lock_list = NULL
+
+
+cdef void link_lock(SemLock lock) noexcept:
+    global lock_list
+    lock.previous = NULL
+    lock.next = lock_list
+    if lock_list != NULL:
+        (<SemLock>lock_list).previous = <PyObject*>lock
+    lock_list = <PyObject*>lock
+
+
+cdef void unlink_lock(SemLock lock) noexcept:
+    global lock_list
+    if lock.previous != NULL:
+        (<SemLock>lock.previous).next = lock.next
+    else:
+        lock_list = lock.next
+    if lock.next != NULL:
+        (<SemLock>lock.next).previous = lock.previous
+
+
+cdef void leave_orphan(SemLock lock) noexcept:
+    cdef uint64_t seen = load64(lock.word)
+    while <uint32_t>(seen >> 32) == me():
+        if cas64(lock.word, seen, <uint64_t><uint32_t>seen | <uint64_t>OWNER_ORPHAN << 32):
+            return
+        seen = load64(lock.word)
+
+
+def release_orphans():
+    """At a normal exit: whatever this process still holds stays held, as with stock."""
+    cdef PyObject* at = lock_list
+    while at != NULL:
+        if (<SemLock>at).count > 0 and (<SemLock>at).process == process_generation:
+            leave_orphan(<SemLock>at)
+        at = (<SemLock>at).next
+
+
+# --- Condition ----------------------------------------------------------------------------------------
+
+cdef inline uint64_t slot_word(uint32_t owner, uint32_t place_, uint32_t state) noexcept nogil:
+    return <uint64_t>owner << 32 | (place_ << 2) | state
+
+
+cdef int condition_enter(condition* c, uint64_t* mine) noexcept nogil:
+    """Claim a slot; its index, or -1 when all are taken by the living."""
+    cdef uint64_t seen
+    cdef int i, pass_
+    mine[0] = slot_word(me(), fetch_add32(&c.next, 1), SLOT_WAITING)
+    for pass_ in range(2):
+        for i in range(CONDITION_SLOTS):
+            seen = load64(&c.slot[i])
+            if <uint32_t>seen & SLOT_STATE:
+                if pass_ == 0 or not owner_dead(<uint32_t>(seen >> 32)):
+                    continue
+            if cas64(&c.slot[i], seen, mine[0]):
+                return i
+    return -1
+
+
+cdef int condition_sleep(condition* c, int i, uint64_t mine, Spin* spin, int64_t deadline) noexcept nogil:
+    """OK once notified, TIMED_OUT or INTERRUPTED; the slot is free again in either of the first two."""
+    cdef uint64_t* slot = &c.slot[i]
+    cdef int64_t left
+    cdef int r = 0
+    spin_while64(spin, slot, mine)
+    while True:
+        if load64_acquire(slot) != mine:
+            store64_release(slot, 0)
+            return OK
+        left = slice_until(deadline, TICK_NS)
+        if left <= 0:
+            if cas64(slot, mine, 0):
+                return TIMED_OUT
+            continue                    # notified at the last moment
+        r = futex_wait(low_half(slot), <uint32_t>mine, left)
+        if r == EINTR and load64_acquire(slot) == mine:
+            return INTERRUPTED
+
+
+cdef int condition_crowd(condition* c, uint32_t seen, int64_t deadline) noexcept nogil:
+    """Wait without a slot: any notify wakes all who do, some of them for nothing."""
+    cdef int64_t left
+    cdef int r
+    while load32_acquire(&c.crowd) == seen:
+        left = slice_until(deadline, TICK_NS)
+        if left <= 0:
+            return TIMED_OUT
+        if futex_wait(&c.crowd, seen, left) == EINTR:
+            return INTERRUPTED
+    return OK
+
+
+cdef uint32_t condition_notify(condition* c, uint32_t n) noexcept nogil:
+    """Wake the n that have waited longest; how many. A dead waiter's wake-up goes to the next."""
+    cdef uint64_t seen, oldest = 0
+    cdef uint32_t done = 0
+    cdef int i, best
+    while done < n:
+        best = -1
+        for i in range(CONDITION_SLOTS):
+            seen = load64(&c.slot[i])
+            if (<uint32_t>seen & SLOT_STATE) == SLOT_WAITING and (
+                    best < 0 or <int32_t>(<uint32_t>seen - <uint32_t>oldest) < 0):
+                best = i
+                oldest = seen
+        if best < 0:
+            break
+        if not cas64(&c.slot[best], oldest, oldest + (SLOT_NOTIFIED - SLOT_WAITING)):
+            continue
+        if futex_wake(low_half(&c.slot[best]), 1) == 0 and owner_dead(<uint32_t>(oldest >> 32)):
+            cas64(&c.slot[best], oldest + (SLOT_NOTIFIED - SLOT_WAITING), 0)
+            continue
+        done += 1
+    if done < n and load32(&c.crowded):
+        fetch_add32(&c.crowd, 1)
+        futex_wake(&c.crowd, 0x7fffffff)
+    return done
+
+
+cdef class ConditionCore:
+    """The waiting room of a condition: who sleeps, in which order, and who was notified."""
+
+    cdef readonly Block block
+    cdef condition* c
+    cdef Spin spin
+
+    def _open(self, Block block=None):
+        """Make the waiting room, or enter the one in `block`."""
+        self.block = checked(block, sizeof(condition)) if block else new_block(sizeof(condition))
+        block = self.block
+        self.c = <condition*>block.data
+        self.spin.credit = 4
+
+    def wait(self, timeout=None):
+        """Release the lock, sleep until notified, take the lock again.
+
+        Returns
+        -------
+        bool
+            False if `timeout` seconds passed first.
+        """
+        lock = self._lock
+        semlock = lock._semlock
+        assert semlock._is_mine(), "must acquire() condition before using wait()"
+        cdef int64_t deadline = deadline_of(timeout)
+        cdef uint64_t mine = 0
+        cdef uint32_t crowd = load32(&self.c.crowd)
+        cdef int r, slot, count = semlock._count(), i
+        slot = condition_enter(self.c, &mine)
+        if slot < 0:
+            fetch_add32(&self.c.crowded, 1)
+        try:
+            for i in range(count):
+                lock.release()
+            try:
+                while True:
+                    with nogil:
+                        if slot >= 0:
+                            r = condition_sleep(self.c, slot, mine, &self.spin, deadline)
+                        else:
+                            r = condition_crowd(self.c, crowd, deadline)
+                    if r != INTERRUPTED:
+                        return r == OK
+                    PyErr_CheckSignals()
+            finally:
+                for i in range(count):
+                    lock.acquire()
+        except BaseException:
+            # A signal handler raised: leave, and let a notify that came meanwhile go to another.
+            if slot >= 0 and not cas64(&self.c.slot[slot], mine, 0):
+                if load64(&self.c.slot[slot]) == mine + (SLOT_NOTIFIED - SLOT_WAITING):
+                    store64_release(&self.c.slot[slot], 0)
+                    condition_notify(self.c, 1)
+            raise
+        finally:
+            if slot < 0:
+                fetch_add32(&self.c.crowded, <uint32_t>-1)
+
+    def notify(self, n=1):
+        """Wake the `n` that have waited longest. The lock must be held."""
+        assert self._lock._semlock._is_mine(), "lock is not owned"
+        cdef uint32_t most = <uint32_t>min(max(n, 0), 0x7fffffff)
+        if most:
+            condition_notify(self.c, most)
+
+    def notify_all(self):
+        """Wake all that wait. The lock must be held."""
+        assert self._lock._semlock._is_mine(), "lock is not owned"
+        condition_notify(self.c, 0x7fffffff)
+
+    def _waiters(self):
+        """How many wait now."""
+        cdef int i, n = 0
+        for i in range(CONDITION_SLOTS):
+            if (<uint32_t>load64(&self.c.slot[i]) & SLOT_STATE) == SLOT_WAITING:
+                n += 1
+        return n + <int>load32(&self.c.crowded)
+
+
+# --- Event ----------------------------------------------------------------------------------------------
+# One 32-bit word: bit 0 set, bit 1 somebody may sleep, the rest counts the sets, so that a sleeper
+# knows that it was set even if it has been cleared again.
+
+cdef uint32_t EVENT_SET = 1
+cdef uint32_t EVENT_SLEEPERS = 2
+
+
+cdef class EventCore:
+    cdef Block block
+    cdef uint32_t* word
+    cdef Spin spin
+
+    cdef int attach(self, Block block) except -1:
+        self.block = block
+        self.word = <uint32_t*>block.data
+        self.spin.credit = 4
+        return 0
+
+    def _open(self):
+        """Make the shared word. Called by the constructor of the public class."""
+        self.attach(new_block(LINE))
+
+    def is_set(self):
+        """Whether the event is set."""
+        return load32_acquire(self.word) & EVENT_SET != 0
+
+    def set(self):
+        """Set the event and wake all that wait for it."""
+        cdef uint32_t seen = load32(self.word)
+        while not seen & EVENT_SET:
+            if cas32(self.word, seen, ((seen & ~EVENT_SLEEPERS) + 4) | EVENT_SET):
+                if seen & EVENT_SLEEPERS:
+                    futex_wake(self.word, 0x7fffffff)
+                return
+            seen = load32(self.word)
+
+    def clear(self):
+        """Make later waits block again."""
+        cdef uint32_t seen = load32(self.word)
+        while seen & EVENT_SET:
+            if cas32(self.word, seen, seen & ~EVENT_SET):
+                return
+            seen = load32(self.word)
+
+    def wait(self, timeout=None):
+        """Wait until the event is set.
+
+        Returns
+        -------
+        bool
+            False if `timeout` seconds passed first.
+        """
+        cdef int64_t deadline
+        cdef int r
+        if load32_acquire(self.word) & EVENT_SET:
+            return True
+        deadline = deadline_of(timeout)
+        cdef uint32_t sets = load32(self.word) >> 2
+        while True:
+            with nogil:
+                r = event_sleep(self.word, sets, &self.spin, deadline)
+            if r != INTERRUPTED:
+                return r == OK
+            PyErr_CheckSignals()
+
+    def __getstate__(self):
+        assert_spawning(self)
+        return (self.block,)
+
+    def __setstate__(self, tuple state):
+        self.attach(checked(state[0], sizeof(uint32_t)))
+
+
+cdef int event_sleep(uint32_t* word, uint32_t sets, Spin* spin, int64_t deadline) noexcept nogil:
+    cdef uint32_t seen
+    cdef int64_t left, end
+    cdef int i
+    if may_spin(spin):
+        end = monotonic_ns() + SPIN_NS
+        while True:
+            for i in range(16):
+                seen = load32_acquire(word)
+                if seen & EVENT_SET or seen >> 2 != sets:
+                    spin_paid(spin, True)
+                    return OK
+                cpu_relax()
+            if monotonic_ns() >= end:
+                spin_paid(spin, False)
+                break
+    while True:
+        seen = load32_acquire(word)
+        if seen & EVENT_SET or seen >> 2 != sets:
+            return OK
+        if not seen & EVENT_SLEEPERS:
+            if not cas32(word, seen, seen | EVENT_SLEEPERS):
+                continue
+            seen |= EVENT_SLEEPERS
+        left = slice_until(deadline, TICK_NS)
+        if left <= 0:
+            return TIMED_OUT
+        if futex_wait(word, seen, left) == EINTR:
+            return INTERRUPTED

@@ -1,0 +1,1 @@
+"""One module per kernel mechanism: the objects that a context made from it hands out."""

@@ -1,0 +1,160 @@
+"""Shared memory: message queues and futex words in memfds, all in the compiled core.
+
+Each class puts the core's operations before stock's class, so that ``isinstance`` holds and what
+the core does not answer is stock's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from multiprocessing import synchronize
+from typing import TYPE_CHECKING, Any
+
+from .. import _core
+from .._lifetime import watch_exit
+from ..objects import connection, pool, queues, sharedctypes
+from ..objects.synchronize import ConditionSurface, checked_value
+
+if TYPE_CHECKING:
+    from .._context import MechanismContext
+
+__all__ = [
+    "Array",
+    "Barrier",
+    "BoundedSemaphore",
+    "Condition",
+    "Connection",
+    "Event",
+    "JoinableQueue",
+    "Lock",
+    "Pipe",
+    "Pool",
+    "Queue",
+    "RLock",
+    "RawArray",
+    "RawValue",
+    "Semaphore",
+    "SimpleQueue",
+    "Value",
+]
+
+# Bytes that may wait before a sender blocks. Stock's pipes hold 64 KiB, its socket pairs about 200;
+# more lets a sender run ahead of a reader that is only late.
+PIPE_CAPACITY = 1 << 20
+MAXSIZE = (1 << 28) - 2
+
+watch_exit()
+
+
+class Connection(_core.ConnectionCore, connection.Connection):
+    """An end of a pipe, or of a queue."""
+
+
+def Pipe(duplex: bool = True, *, ctx: MechanismContext) -> tuple[Connection, Connection]:
+    """Two connections; with ``duplex=False`` the first reads and the second writes."""
+    return _core.open_pipe(Connection, bool(duplex), PIPE_CAPACITY, ctx._max_bytes)
+
+
+class Queue(_core.QueueCore, queues.Queue):
+    """A multi-producer, multi-consumer queue. Items arrive in the order in which they were put."""
+
+    def _open(self, maxsize: int, ctx: MechanismContext) -> None:
+        self._attach(*_core.open_queue(Connection, maxsize, 0, ctx._max_bytes))
+
+
+class JoinableQueue(queues.JoinableQueue, Queue):
+    """A queue with ``task_done`` and ``join``."""
+
+
+class SimpleQueue(_core.SimpleQueueCore, queues.SimpleQueue):
+    """A queue without a bound on items, whose ``put`` waits when much is waiting already."""
+
+    def _open(self, ctx: MechanismContext) -> None:
+        self._attach(*_core.open_queue(Connection, 0, PIPE_CAPACITY, ctx._max_bytes))
+
+
+class Lock(_core.SemLock, synchronize.Lock):
+    """A lock that any process or thread may release."""
+
+    def __init__(self, *, ctx: MechanismContext) -> None:
+        self._open(_core.SEMAPHORE, 1, 1, True)
+
+
+class RLock(_core.SemLock, synchronize.RLock):
+    """A lock that its holder may take again, and only its holder may release."""
+
+    def __init__(self, *, ctx: MechanismContext) -> None:
+        self._open(_core.RECURSIVE_MUTEX, 1, 1, True)
+
+
+class Semaphore(_core.SemLock, synchronize.Semaphore):
+    """A number of units to take and give back."""
+
+    def __init__(self, value: int = 1, *, ctx: MechanismContext) -> None:
+        value = checked_value(value, self.SEM_VALUE_MAX)
+        self._open(_core.SEMAPHORE, value, self.SEM_VALUE_MAX, False)
+
+
+class BoundedSemaphore(_core.SemLock, synchronize.BoundedSemaphore):
+    """A semaphore that cannot be released above its first value."""
+
+    def __init__(self, value: int = 1, *, ctx: MechanismContext) -> None:
+        value = checked_value(value, self.SEM_VALUE_MAX)
+        self._open(_core.SEMAPHORE, value, value, False)
+
+
+class Condition(_core.ConditionCore, ConditionSurface):
+    """A condition variable. Those who wait are notified in the order in which they came."""
+
+
+class Event(_core.EventCore, synchronize.Event):
+    """A flag to wait for."""
+
+    def __init__(self, *, ctx: MechanismContext) -> None:
+        self._open()
+
+
+class Barrier(synchronize.Barrier):
+    """Stock's barrier, over a condition and memory of ours."""
+
+    def __init__(
+        self,
+        parties: int,
+        action: Callable[[], object] | None = None,
+        timeout: float | None = None,
+        *,
+        ctx: MechanismContext,
+    ) -> None:
+        # Two C ints: the state and how many have come. A new block is zeroed.
+        self.__setstate__((parties, action, timeout, ctx.Condition(), _core.new_block(8)))
+
+
+class Pool(pool.Pool):
+    """Stock's pool, over queues of ours."""
+
+
+def RawValue(typecode_or_type: Any, *args: Any, ctx: MechanismContext) -> Any:
+    """A ctypes object in shared memory."""
+    return sharedctypes.raw_value(new_block(ctx), typecode_or_type, *args)
+
+
+def RawArray(typecode_or_type: Any, size_or_initializer: Any, *, ctx: MechanismContext) -> Any:
+    """A ctypes array in shared memory."""
+    return sharedctypes.raw_array(new_block(ctx), typecode_or_type, size_or_initializer)
+
+
+def Value(typecode_or_type: Any, *args: Any, lock: Any = True, ctx: MechanismContext) -> Any:
+    """A ctypes object in shared memory, with a lock unless ``lock=False``."""
+    return sharedctypes.with_lock(RawValue(typecode_or_type, *args, ctx=ctx), lock, ctx)
+
+
+def Array(
+    typecode_or_type: Any, size_or_initializer: Any, *, lock: Any = True, ctx: MechanismContext
+) -> Any:
+    """A ctypes array in shared memory, with a lock unless ``lock=False``."""
+    return sharedctypes.with_lock(RawArray(typecode_or_type, size_or_initializer, ctx=ctx), lock, ctx)
+
+
+def new_block(ctx: MechanismContext) -> Callable[[int], _core.Block]:
+    """The memory provider of a context."""
+    return lambda size: _core.new_block(size, ctx._max_bytes)

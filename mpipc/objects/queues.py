@@ -1,0 +1,212 @@
+"""Queues as stock knows them, around a mechanism that moves whole messages.
+
+Stock's Queue is a pipe, two locks, a semaphore that counts free places and a thread that feeds the
+pipe. A mechanism of ours does in one operation what all of them do, so the parts stand here as
+views of it, for the libraries and tests that look at them.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from multiprocessing import queues
+from multiprocessing.context import assert_spawning
+from multiprocessing.synchronize import SEM_VALUE_MAX
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .._context import MechanismContext
+
+__all__ = ["JoinableQueue", "Queue", "SimpleQueue"]
+
+
+class FreePlaces:
+    """Stock's semaphore of free places, read from the queue itself."""
+
+    def __init__(self, queue: Queue) -> None:
+        self._queue = queue
+
+    @property
+    def _semlock(self) -> FreePlaces:
+        return self
+
+    def _get_value(self) -> int:
+        return max(0, self._queue._maxsize - self._queue.qsize())
+
+    def _is_zero(self) -> bool:
+        return self._queue.full()
+
+
+class UnfinishedTasks:
+    """Stock's semaphore of tasks that are not done, read from the queue itself."""
+
+    def __init__(self, queue: JoinableQueue) -> None:
+        self._queue = queue
+
+    @property
+    def _semlock(self) -> UnfinishedTasks:
+        return self
+
+    def _get_value(self) -> int:
+        return self._queue._unfinished()
+
+    def _is_zero(self) -> bool:
+        return self._queue._unfinished() == 0
+
+
+class Queue(queues.Queue):
+    """Stock's queue without a feeder thread: ``put`` has pickled and stored the item when it returns.
+
+    A mechanism's class stands before this one and offers ``_open(maxsize, ctx)``, ``_attach(reader,
+    writer)``, ``put``, ``get``, ``qsize`` and ``full``.
+    """
+
+    def __init__(self, maxsize: int = 0, *, ctx: MechanismContext) -> None:
+        if maxsize <= 0:
+            maxsize = 0
+        elif maxsize.__index__() > SEM_VALUE_MAX:
+            raise OverflowError(f"maxsize must be at most {SEM_VALUE_MAX}, got {maxsize}")
+        self._maxsize = maxsize or SEM_VALUE_MAX
+        # A bound that the mechanism could never reach is none.
+        self._open(maxsize if maxsize < 1 << 28 else 0, ctx)
+        self._rlock = ctx.Lock()
+        self._wlock = ctx.Lock()
+        self._opid = os.getpid()
+        self._reset()
+
+    def _reset(self, after_fork: bool = False) -> None:
+        self._notempty = threading.Condition(threading.Lock())
+        self._buffer: deque[Any] = deque()
+        self._thread = None
+        self._jointhread = None
+        self._joincancelled = False
+        self._close = None
+        self._closed = False
+
+    def __getstate__(self) -> Any:
+        assert_spawning(self)
+        return (
+            self._ignore_epipe,
+            self._maxsize,
+            self._reader,
+            self._writer,
+            self._rlock,
+            self._wlock,
+            self._opid,
+        )
+
+    def __setstate__(self, state: Any) -> None:
+        (
+            self._ignore_epipe,
+            self._maxsize,
+            reader,
+            writer,
+            self._rlock,
+            self._wlock,
+            self._opid,
+        ) = state
+        self._attach(reader, writer)
+        self._reset()
+
+    @property
+    def _sem(self) -> FreePlaces:
+        return FreePlaces(self)
+
+    @property
+    def _poll(self) -> Any:
+        return self._reader.poll
+
+    @property
+    def _recv_bytes(self) -> Any:
+        return self._reader.recv_bytes
+
+    @property
+    def _send_bytes(self) -> Any:
+        return self._writer.send_bytes
+
+    def empty(self) -> bool:
+        """Whether no item waits."""
+        return not self._reader.poll()
+
+    def close(self) -> None:
+        """Put and get nothing more from this process; items already put stay for others."""
+        self._closed = True
+        if self._used:
+            self._reader.close()
+            self._writer.close()
+
+    def join_thread(self) -> None:
+        """Nothing to wait for: items are in the queue once put() has returned."""
+        assert self._closed, f"Queue {self!r} not closed"
+
+    def cancel_join_thread(self) -> None:
+        """Nothing to cancel: no thread holds items back."""
+        self._joincancelled = True
+
+    def _terminate_broken(self) -> None:
+        self._reader.close()
+        self.close()
+        self.join_thread()
+
+
+class JoinableQueue(queues.JoinableQueue):
+    """``task_done`` and ``join`` for a queue whose mechanism counts tasks."""
+
+    def __init__(self, maxsize: int = 0, *, ctx: MechanismContext) -> None:
+        super(queues.JoinableQueue, self).__init__(maxsize, ctx=ctx)
+        self._cond = ctx.Condition()
+
+    def __getstate__(self) -> Any:
+        return (*super(queues.JoinableQueue, self).__getstate__(), self._cond)
+
+    def __setstate__(self, state: Any) -> None:
+        super(queues.JoinableQueue, self).__setstate__(state[:-1])
+        self._cond = state[-1]
+
+    @property
+    def _unfinished_tasks(self) -> UnfinishedTasks:
+        return UnfinishedTasks(self)
+
+    def put(self, obj: Any, block: bool = True, timeout: float | None = None) -> None:
+        """Append an item, and with it a task."""
+        super(queues.JoinableQueue, self).put(obj, block, timeout)
+
+    def task_done(self) -> None:
+        """Say that a task taken from the queue is done."""
+        if not self._task_done():
+            raise ValueError("task_done() called too many times")
+
+    def join(self) -> None:
+        """Wait until every task that was put has been done."""
+        self._join_tasks()
+
+
+class SimpleQueue(queues.SimpleQueue):
+    """Stock's simple queue around a mechanism's ``put`` and ``get``."""
+
+    def __init__(self, *, ctx: MechanismContext) -> None:
+        self._open(ctx)
+        self._rlock = ctx.Lock()
+        self._wlock = ctx.Lock()
+
+    def __getstate__(self) -> Any:
+        assert_spawning(self)
+        return self._reader, self._writer, self._rlock, self._wlock
+
+    def __setstate__(self, state: Any) -> None:
+        reader, writer, self._rlock, self._wlock = state
+        self._attach(reader, writer)
+
+    @property
+    def _poll(self) -> Any:
+        return self._reader.poll
+
+    def empty(self) -> bool:
+        """Whether no item waits."""
+        return not self._reader.poll()
+
+    def close(self) -> None:
+        """Close both ends in this process."""
+        self._reader.close()
+        self._writer.close()

@@ -1,0 +1,57 @@
+"""Values and arrays: stock's ctypes wrappers over memory that a mechanism provides."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from multiprocessing import sharedctypes
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .._context import MechanismContext
+
+__all__ = ["raw_array", "raw_value", "with_lock"]
+
+Provider = Callable[[int], Any]
+
+
+def ctype(typecode_or_type: Any) -> Any:
+    """The ctypes type that a type code stands for."""
+    found = sharedctypes.typecode_to_type.get(typecode_or_type, typecode_or_type)  # type: ignore[attr-defined]
+    if isinstance(found, str):
+        codes = " ".join(sharedctypes.typecode_to_type)  # type: ignore[attr-defined]
+        raise TypeError(f"unknown type code {found!r}; there are {codes}, and ctypes types")
+    return found
+
+
+def allocate(provide: Provider, type_: Any) -> Any:
+    """A zeroed object of `type_` in a block of its own."""
+    return sharedctypes.rebuild_ctype(type_, provide(ctypes.sizeof(type_)), None)  # type: ignore[attr-defined]
+
+
+def raw_value(provide: Provider, typecode_or_type: Any, *args: Any) -> Any:
+    """Stock's RawValue in memory from `provide`."""
+    obj = allocate(provide, ctype(typecode_or_type))
+    obj.__init__(*args)
+    return obj
+
+
+def raw_array(provide: Provider, typecode_or_type: Any, size_or_initializer: Any) -> Any:
+    """Stock's RawArray in memory from `provide`."""
+    type_ = ctype(typecode_or_type)
+    if isinstance(size_or_initializer, int):
+        return allocate(provide, type_ * size_or_initializer)
+    result = allocate(provide, type_ * len(size_or_initializer))
+    result.__init__(*size_or_initializer)
+    return result
+
+
+def with_lock(obj: Any, lock: Any, ctx: MechanismContext) -> Any:
+    """Wrap a raw object as stock's Value and Array do; ``lock=False`` leaves it as it is."""
+    if lock is False:
+        return obj
+    if lock is True or lock is None:
+        lock = ctx.RLock()
+    elif not hasattr(lock, "acquire"):
+        raise AttributeError(f"{lock!r} has no method 'acquire'")
+    return sharedctypes.synchronized(obj, lock, ctx=ctx)

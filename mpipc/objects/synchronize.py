@@ -1,0 +1,77 @@
+"""What synchronisation objects share above their mechanism."""
+
+from __future__ import annotations
+
+from multiprocessing import synchronize
+from multiprocessing.context import assert_spawning
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .._context import MechanismContext
+
+__all__ = ["ConditionSurface", "checked_value"]
+
+
+def checked_value(value: int, most: int) -> int:
+    """The first value of a semaphore, with stock's error for what it cannot be."""
+    number = value.__index__()
+    if not 0 <= number <= most:
+        raise ValueError(f"a semaphore's value must be between 0 and {most}, got {value}")
+    return number
+
+
+class Count:
+    """One of the three semaphores that stock's Condition is made of, as a number to read."""
+
+    def __init__(self, value: int) -> None:
+        self._value = value
+
+    @property
+    def _semlock(self) -> Count:
+        return self
+
+    def get_value(self) -> int:
+        return self._value
+
+    def _get_value(self) -> int:
+        return self._value
+
+    def _is_zero(self) -> bool:
+        return self._value == 0
+
+
+class ConditionSurface(synchronize.Condition):
+    """Stock's condition around a mechanism's waiting room.
+
+    The mechanism's class stands before this one and offers ``wait``, ``notify``, ``notify_all``,
+    ``_waiters`` and ``_open(block)``.
+    """
+
+    def __init__(self, lock: Any = None, *, ctx: MechanismContext) -> None:
+        self._lock = lock or ctx.RLock()
+        self._open()
+        self._make_methods()
+
+    def __getstate__(self) -> Any:
+        assert_spawning(self)
+        return self._lock, self.block
+
+    def __setstate__(self, state: Any) -> None:
+        self._lock, block = state
+        self._open(block)
+        self._make_methods()
+
+    @property
+    def _sleeping_count(self) -> Count:
+        return Count(self._waiters())
+
+    @property
+    def _woken_count(self) -> Count:
+        return Count(0)
+
+    @property
+    def _wait_semaphore(self) -> Count:
+        return Count(0)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}({self._lock}, {self._waiters()})>"
