@@ -1,9 +1,9 @@
-"""The compiled part of the build; everything else stands in pyproject.toml."""
+"""What pyproject.toml cannot say: the extension, and packages found in two folders."""
 
 from glob import glob
 
 from Cython.Build import cythonize
-from setuptools import Extension, setup
+from setuptools import Extension, find_packages, setup
 
 core = Extension(
     "mpipc._core",
@@ -14,4 +14,7 @@ core = Extension(
     extra_compile_args=["-std=gnu11", "-O3", "-g0", "-fno-strict-aliasing", "-Wall"],
 )
 
-setup(ext_modules=cythonize([core], build_dir="build", language_level=3))
+setup(
+    packages=[*find_packages(include=["mpipc", "mpipc.*"]), "mpipc.examples"],
+    ext_modules=cythonize([core], build_dir="build", language_level=3),
+)

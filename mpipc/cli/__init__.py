@@ -77,7 +77,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"mpipc {mpipc_version()}")
     commands = {command.name: command for command in COMMANDS}
     parser.add_argument("command", metavar="COMMAND", choices=commands, help="see below")
-    parser.add_argument("arguments", metavar="...", nargs=argparse.REMAINDER, help="its arguments")
+    parser.add_argument(
+        "arguments", metavar="...", nargs=argparse.REMAINDER, help=argparse.SUPPRESS
+    )
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv:
+        parser.print_help(sys.stderr)
+        return 2
     chosen = parser.parse_args(argv)
 
     command = commands[chosen.command]

@@ -44,11 +44,11 @@ class Program:
 
 
 PROGRAMS = (
-    Program("word_count", "Queue, small messages"),
-    Program("frame_pipeline", "Queue, large messages"),
+    Program("word_count", "Queue, small parts"),
+    Program("frame_pipeline", "Queue, 6 MiB frames"),
     Program("simulation", "Pipe, latency"),
     Program("shared_histogram", "Value, Array, Lock"),
-    Program("pool_map", "Pool, many small tasks"),
+    Program("pool_map", "Pool, small tasks"),
 )
 
 
@@ -165,9 +165,10 @@ def run(arguments: argparse.Namespace) -> int:
 
     console = Console()
     machine = Machine.current()
+    what = "1 program" if len(programs) == 1 else f"{len(programs)} programs"
     runs = "one run" if arguments.repeat == 1 else f"{arguments.repeat} runs"
     console.print(
-        f"[bold]{len(programs)} programs, {runs} each with stock {method} and with {contender}, "
+        f"[bold]{what}, {runs} each with stock {method} and with {contender}, "
         f"in turn[/]\n[dim]{machine}[/]\n",
         highlight=False,
     )
@@ -176,7 +177,9 @@ def run(arguments: argparse.Namespace) -> int:
     failed = [outcome for outcome in outcomes if outcome.failure is not None]
     for outcome in outcomes:
         colour, text = ("red", outcome.failure) if outcome.failure else ("green", outcome.summary)
-        console.print(f"[{colour}]{outcome.program.name}[/]: {escape(text)}", highlight=False)
+        console.print(
+            f"[{colour}]{outcome.program.name}[/]: {escape(text)}", highlight=False, soft_wrap=True
+        )
     if not failed:
         console.print("\nEvery program gave the same result in every run, item by item.")
     if arguments.json:
@@ -192,7 +195,7 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"cannot write the figures: {error}", file=sys.stderr)
             return 1
         console.print(f"The figures are in {arguments.json}.", highlight=False)
-    console.print(NEXT_STEPS)
+    console.print(NEXT_STEPS, soft_wrap=True)
     return 1 if failed else 0
 
 
@@ -200,10 +203,12 @@ NEXT_STEPS = """
 [bold]Your own program[/] switches in two lines:
 
     import mpipc
-    ctx = multiprocessing.get_context("mpipc-shm")   # then ctx.Queue(), ctx.Process(), ...
+    ctx = multiprocessing.get_context("mpipc-shm")  # then ctx.Queue(), ...
 
-README.md has the whole tour, ARCHITECTURE.md how it works and what survives a crash, examples/
-the programs that just ran; `python -m mpipc.examples.word_count --context mpipc-shm` runs one.
+README.md has the whole tour, ARCHITECTURE.md how it works and survives crashes,
+examples/ the programs that just ran. To run one of them by itself:
+
+    python -m mpipc.examples.word_count --context mpipc-shm
 """
 
 
@@ -359,13 +364,13 @@ def _follow(
 
 def results_table(outcomes: list[Outcome], method: str, contender: str, repeat: int) -> Table:
     """The seconds and ratios of all programs."""
-    caption = "one run of each" if repeat == 1 else f"median of {repeat} runs of each"
-    table = Table(title="Seconds for each program", caption=caption)
+    runs = "one run of each" if repeat == 1 else f"median of {repeat} runs of each"
+    table = Table(title=f"Seconds with start method {method}, {runs}")
     table.add_column("program", no_wrap=True)
     table.add_column("leans on")
-    table.add_column(f"stock {method}", justify="right")
-    table.add_column(contender, justify="right")
-    table.add_column("times as fast", justify="right")
+    table.add_column("stock", justify="right")
+    table.add_column(contender.removesuffix(f"-{method}"), justify="right")
+    table.add_column("ratio", justify="right")
     table.add_column("result")
     for outcome in outcomes:
         cells = [outcome.program.name, outcome.program.leans_on]
