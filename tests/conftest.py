@@ -44,6 +44,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_STDERR] = os.dup(2)
     # SIGABRT then makes children of every start method show their stacks.
     os.environ["PYTHONFAULTHANDLER"] = "1"
+    os.environ["MPIPC_TEST_CONTEXT"] = config.getoption("context")
     # Otherwise each spawned child would import pytest's own script, and pytest with it.
     sys.modules["__main__"].__dict__.pop("__file__", None)
     multiprocessing.set_forkserver_preload(["workers"])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import multiprocessing
 import multiprocessing.connection
 import os
 import signal
@@ -465,3 +467,297 @@ def alternate(condition: Any, value: Any, parity: int, rounds: int) -> None:
             assert condition.wait_for(lambda: value.value % 2 == parity, SOON)
             value.value += 1
             condition.notify()
+
+
+# Targets for shared values
+
+
+class Point(ctypes.Structure):
+    """A structure for Value."""
+
+    _fields_ = [("x", ctypes.c_double), ("y", ctypes.c_int)]
+
+
+def add(value: Any, times: int) -> None:
+    """Add one, under the value's own lock."""
+    for _ in range(times):
+        with value.get_lock():
+            value.value += 1
+
+
+def add_each(array: Any, times: int) -> None:
+    """Add one to each element, under the array's own lock."""
+    for _ in range(times):
+        with array.get_lock():
+            for index in range(len(array)):
+                array[index] += 1
+
+
+def store(obj: Any, name: Any, value: Any) -> None:
+    """Set an attribute, or an element."""
+    if isinstance(name, str):
+        setattr(obj, name, value)
+    else:
+        obj[name] = value
+
+
+def elements(array: Any) -> list[Any]:
+    """Return all elements."""
+    return array[:]
+
+
+def double_all(*shared: Any) -> None:
+    """Double values and the elements of arrays."""
+    for obj in shared:
+        if hasattr(obj, "value"):
+            obj.value *= 2
+        elif hasattr(obj, "x"):
+            obj.x *= 2
+            obj.y *= 2
+        else:
+            obj[:] = [element * 2 for element in obj]
+
+
+def read_when(value: Any, ready: Any, go: Any) -> Any:
+    """Say that it runs, wait, return the value of that time."""
+    ready.set()
+    assert go.wait(SOON)
+    return value.value
+
+
+def total(values: Any) -> Any:
+    """Sum shared values."""
+    return sum(value.value for value in values)
+
+
+# Targets for processes and pools
+
+
+def identity(value: Any) -> Any:
+    """Return the argument."""
+    return value
+
+
+def square(value: int) -> int:
+    """Return its square."""
+    return value * value
+
+
+def weighted(value: int, weight: int = 1) -> int:
+    """Return their product."""
+    return value * weight
+
+
+def pid(_: Any = None) -> int:
+    """Return this process's id."""
+    return os.getpid()
+
+
+def raise_for(value: Any, error: type[BaseException] = KeyError) -> Any:
+    """Raise with the value."""
+    raise error(value)
+
+
+def fail_on_three(value: int) -> int:
+    """Raise for 3 alone."""
+    if value == 3:
+        raise ValueError("three")
+    return value
+
+
+def unpicklable_result(_: Any = None) -> Any:
+    """Return what does not pickle."""
+    return threading.Lock()
+
+
+def initialise(value: Any, start: int) -> None:
+    """Keep a shared value where the tasks of a pool find it."""
+    global kept
+    kept = value
+    with value.get_lock():
+        value.value += start
+
+
+def add_to_kept(amount: int) -> None:
+    """Add to what `initialise` kept."""
+    with kept.get_lock():
+        kept.value += amount
+
+
+def name_of_start_method() -> Any:
+    """Return this process's default start method, and whether it is a stock context's."""
+    context = multiprocessing.get_context()
+    return context.get_start_method(), type(context).__module__
+
+
+def identities() -> tuple[int, int, str]:
+    """Return this process's id, its parent's and its name."""
+    return os.getpid(), os.getppid(), multiprocessing.current_process().name
+
+
+def pool_in_child(ctx: Any, values: list[int]) -> list[int]:
+    """Run a pool of this process's own."""
+    with ctx.Pool(2) as pool:
+        return pool.map(square, values)
+
+
+def hold_event(event: Any) -> None:
+    """Say that it runs, and go on for ever."""
+    event.set()
+    forever()
+
+
+class Payload:
+    """Something that can be referred to weakly, and pickled."""
+
+
+def read_attributes(*objects: Any) -> None:
+    """Use objects a little."""
+    for obj in objects:
+        repr(obj)
+
+
+# All objects at once
+
+
+def one_of_each(ctx: Any) -> dict[str, Any]:
+    """Make an object of every kind."""
+    return {
+        "Queue": ctx.Queue(),
+        "JoinableQueue": ctx.JoinableQueue(),
+        "SimpleQueue": ctx.SimpleQueue(),
+        "Pipe": ctx.Pipe(),
+        "Value": ctx.Value("i"),
+        "Array": ctx.Array("i", 3),
+        "RawValue": ctx.RawValue("i"),
+        "RawArray": ctx.RawArray("i", 3),
+        "Lock": ctx.Lock(),
+        "RLock": ctx.RLock(),
+        "Semaphore": ctx.Semaphore(),
+        "BoundedSemaphore": ctx.BoundedSemaphore(),
+        "Condition": ctx.Condition(),
+        "Event": ctx.Event(),
+        "Barrier": ctx.Barrier(1),
+    }
+
+
+def use_one_of_each(objects: dict[str, Any]) -> str:
+    """Do something to each that the other side can see."""
+    for kind in ("Queue", "JoinableQueue", "SimpleQueue"):
+        objects[kind].put("from the child")
+    objects["Pipe"][1].send("from the child")
+    objects["Value"].value += 1
+    objects["Array"][0] += 1
+    objects["RawValue"].value += 1
+    objects["RawArray"][0] += 1
+    for kind in ("Lock", "RLock", "BoundedSemaphore"):
+        with objects[kind]:
+            pass
+    objects["Semaphore"].release()
+    with objects["Condition"] as condition:
+        assert condition is True
+        objects["Condition"].notify_all()
+    objects["Event"].set()
+    assert objects["Barrier"].wait() == 0
+    return "used"
+
+
+def close_all(objects: dict[str, Any]) -> None:
+    """Close what has a close."""
+    for obj in objects.values():
+        for part in obj if isinstance(obj, tuple) else [obj]:
+            if hasattr(part, "close"):
+                part.close()
+
+
+def put_keyword(*, queue: Any, parts: dict[str, Any]) -> None:
+    """Put what is found inside containers: a value, and whether it is one and the same."""
+    (first,), (second,) = parts["list"], parts["same"]
+    queue.put((first.value, first is second))
+
+
+def recurse(ctx: Any, value: Any, depth: int) -> None:
+    """Count, and let a child do so; its parent must be this process."""
+    with value.get_lock():
+        value.value += 1
+    if depth:
+        with Family(ctx) as family:
+            assert family.call(parent_pid) == os.getpid()
+            family.start(recurse, ctx, value, depth - 1)
+
+
+def parent_pid() -> int:
+    """Return the id of the process that started this one."""
+    return multiprocessing.parent_process().pid
+
+
+def initialise_event(event: Any) -> None:
+    """Say that a worker of a pool runs."""
+    event.set()
+
+
+def fill(mapping: Any, sequence: Any) -> None:
+    """Add to a manager's containers."""
+    mapping["b"] = [2]
+    sequence.append(3)
+
+
+def put_length(queue: Any, sequence: Any) -> None:
+    """Put the length of a manager's list."""
+    queue.put(len(sequence))
+
+
+def initialise_event_to_wait_for(event: Any) -> None:
+    """Keep an event for `length_when_told`."""
+    global kept
+    kept = event
+
+
+def length_when_told(data: bytes) -> int:
+    """Wait for the event that the pool's initializer kept; return the length."""
+    assert kept.wait(SOON)
+    return len(data)
+
+
+def interrupt(pid: int) -> None:
+    """Press Ctrl-C for another process, a while later."""
+    time.sleep(A_WHILE)
+    os.kill(pid, signal.SIGINT)
+
+
+def wait_interrupted(ready: Any, event: Any) -> None:
+    """Leave with 3 when Ctrl-C ends the wait."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    ready.set()
+    try:
+        event.wait()
+    except KeyboardInterrupt:
+        raise SystemExit(3) from None
+
+
+def executor_in_child(ctx: Any, values: list[int]) -> list[int]:
+    """Run an executor of this process's own."""
+    from concurrent.futures import ProcessPoolExecutor
+
+    with ProcessPoolExecutor(2, mp_context=ctx) as executor:
+        return list(executor.map(square, values))
+
+
+def descriptors(*_: Any) -> int:
+    """Return how many descriptors this process has open."""
+    return len(os.listdir("/proc/self/fd"))
+
+
+def use_busy_objects(objects: dict[str, Any], done: Any) -> None:
+    """Use objects that the parent's threads are using too."""
+    for _ in range(20):
+        for kind in ("Lock", "RLock", "Condition"):
+            with objects[kind]:
+                pass
+        objects["Queue"].put(b"from a child")
+        objects["Queue"].get()
+        objects["SimpleQueue"].put(b"from a child")
+        objects["SimpleQueue"].get()
+        objects["Value"].value = 2
+        objects["Event"].is_set()
+    done.put("done")
