@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -184,6 +185,7 @@ def run(arguments: argparse.Namespace) -> int:
         console.print("\nEvery program gave the same result in every run, item by item.")
     if arguments.json:
         figures = {
+            "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "machine": asdict(machine),
             "start_method": method,
             "repeat": arguments.repeat,
@@ -264,7 +266,7 @@ def _take_turn(
         seconds, result, summary = run_program(outcome.program.name, side.context, timeout, show)
     except RunFailed as failure:
         return f"on {side.context}, the program {failure}"
-    side.seconds.append(seconds)
+    side.seconds.append(round(seconds, 4))
     if outcome.expected is None:
         outcome.expected, outcome.summary = result, summary
         return None
@@ -313,15 +315,15 @@ def run_program(
                 # A group of its own, so that a hung program goes with all its children.
                 start_new_session=True,
             )
+        report = None
         try:
             report = _follow(process, reader, timeout, show)
-        except BaseException:
-            # Not reaped yet, so the group's number is still its own.
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            raise
-        status = process.wait()
+        finally:
+            if report is None:
+                # It is not reaped yet, so the group's number is still its own.
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+            status = process.wait()
         if status == 0 and report is not None:
             return report
         errors.seek(0)
