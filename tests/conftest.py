@@ -14,7 +14,7 @@ from mpipc.testing import settle, snapshot, watchdog
 # Children find the shared targets by their module's name, whatever import mode pytest uses.
 sys.path.insert(0, str(Path(__file__).parent))
 
-import workers  # noqa: E402
+import workers
 
 METHODS = ("fork", "spawn", "forkserver")
 _STDERR = pytest.StashKey[int]()

@@ -12,9 +12,7 @@ import os
 FAMILY = os.environ["MPIPC_TEST_CONTEXT"]
 
 if FAMILY == "stock":
-    fork, spawn, forkserver = map(
-        multiprocessing.get_context, ("fork", "spawn", "forkserver")
-    )
+    fork, spawn, forkserver = map(multiprocessing.get_context, ("fork", "spawn", "forkserver"))
 else:
     import mpipc  # noqa: F401  (registers the names)
 

@@ -25,7 +25,9 @@ class Family:
         self._ctx = ctx
         self._members: list[tuple[Any, int | None]] = []
 
-    def start(self, target: Callable[..., Any], *args: Any, exitcode: int | None = 0, **kwargs: Any):
+    def start(
+        self, target: Callable[..., Any], *args: Any, exitcode: int | None = 0, **kwargs: Any
+    ):
         """Start a process that must end with `exitcode` (None: any)."""
         process = self._ctx.Process(target=target, args=args, kwargs=kwargs)
         process.start()
@@ -133,6 +135,15 @@ def signalled(signum: int, after: float = A_WHILE):
     finally:
         timer.cancel()
         timer.join()
+
+
+def environment() -> dict[str, str]:
+    """Return an environment in which any script finds the package under test."""
+    import mpipc.testing
+
+    root = os.path.dirname(os.path.dirname(os.path.dirname(mpipc.testing.__file__)))
+    path = os.environ.get("PYTHONPATH")
+    return os.environ | {"PYTHONPATH": f"{root}{os.pathsep}{path}" if path else root}
 
 
 # Targets
@@ -761,3 +772,48 @@ def use_busy_objects(objects: dict[str, Any], done: Any) -> None:
         objects["Value"].value = 2
         objects["Event"].is_set()
     done.put("done")
+
+
+def start_method_of(ctx: Any) -> str:
+    """Return the start method of a context that came as an argument."""
+    return ctx.get_start_method()
+
+
+# Under limits
+
+
+def limit_address_space(spare: int) -> None:
+    """Let this process map only so much more than it has now."""
+    import resource
+
+    with open("/proc/self/statm") as statm:
+        mapped = int(statm.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (mapped + spare, mapped + spare))
+
+
+def outcome(call: Callable[..., Any], *args: Any) -> Any:
+    """Make a call; return its result, or that it was refused for want of memory."""
+    try:
+        return call(*args)
+    except MemoryError:
+        return "refused"
+
+
+def put_under_limit(ctx: Any) -> list[Any]:
+    """Put more than memory can be had for, then what it can."""
+    queue, large = ctx.Queue(), payload(64 * MIB)
+    queue.put("mapped")
+    queue.get()
+    limit_address_space(32 * MIB)
+    found = [outcome(queue.put, large)]
+    queue.put("still")
+    found.append(queue.get(timeout=SOON))
+    queue.close()
+    return found
+
+
+def array_under_limit(ctx: Any) -> list[Any]:
+    """Make an array that cannot be mapped, then a value that can."""
+    kept = ctx.Value("i", 5)
+    limit_address_space(32 * MIB)
+    return [outcome(ctx.RawArray, "b", 128 * MIB), kept.value]

@@ -100,10 +100,10 @@ def _service_descriptors() -> set[int]:
         fds.add(tracker._resource_tracker._fd)
     if forkserver := sys.modules.get("multiprocessing.forkserver"):
         fds.add(forkserver._forkserver._forkserver_alive_fd)
-    if sharer := sys.modules.get("multiprocessing.resource_sharer"):
-        # Sending a connection starts a listener that serves all later ones.
-        if listener := sharer._resource_sharer._listener:
-            fds.add(listener._listener._socket.fileno())
+    sharer = sys.modules.get("multiprocessing.resource_sharer")
+    if sharer and (listener := sharer._resource_sharer._listener):
+        # Sending a connection starts it, and it serves all later ones.
+        fds.add(listener._listener._socket.fileno())
     return fds - {None}
 
 
@@ -134,7 +134,10 @@ def _mappings() -> Counter[str]:
     for line in Path("/proc/self/maps").read_text().splitlines():
         _, _, _, _, inode, *rest = line.split(maxsplit=5)
         path = rest[0] if rest else ""
-        if re.match(r"/memfd:|/dev/shm/|/SYSV|.*/pym-.* \(deleted\)$", path) and inode not in arenas:
+        if (
+            re.match(r"/memfd:|/dev/shm/|/SYSV|.*/pym-.* \(deleted\)$", path)
+            and inode not in arenas
+        ):
             objects.add((path, inode))
     return Counter(path for path, _ in objects)
 

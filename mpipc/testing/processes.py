@@ -35,7 +35,9 @@ class ProcessInfo:
 
     def __str__(self) -> str:
         command = _read(_PROC / str(self.pid) / "cmdline").replace("\0", " ").strip()
-        return f"pid {self.pid} (child of {self.parent}, state {self.state}): {command or self.name}"
+        return (
+            f"pid {self.pid} (child of {self.parent}, state {self.state}): {command or self.name}"
+        )
 
     def describe(self) -> str:
         """Return what it is and where each of its threads waits in the kernel."""

@@ -61,9 +61,7 @@ class watchdog(contextlib.ContextDecorator):  # noqa: N801  (reads as a statemen
         self._previous = signal.signal(signal.SIGALRM, self._raise)
         self._thread = threading.Thread(target=self._watch, name="mpipc-watchdog", daemon=True)
         self._thread.start()
-        faulthandler.dump_traceback_later(
-            self._seconds + self._grace, exit=True, file=self._stderr
-        )
+        faulthandler.dump_traceback_later(self._seconds + self._grace, exit=True, file=self._stderr)
         return self
 
     def __exit__(
@@ -73,9 +71,13 @@ class watchdog(contextlib.ContextDecorator):  # noqa: N801  (reads as a statemen
         trace: TracebackType | None,
     ) -> None:
         self._done.set()
+        signal.signal(signal.SIGALRM, signal.SIG_IGN)
         self._thread.join()
         faulthandler.cancel_dump_traceback_later()
         signal.signal(signal.SIGALRM, self._previous)
+        # The end of the descendants may have let the block go on as if all were well.
+        if self._report and not isinstance(error, WatchdogExpired):
+            raise WatchdogExpired(self._report) from error
 
     def _watch(self) -> None:
         if self._done.wait(self._seconds):

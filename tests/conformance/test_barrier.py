@@ -82,9 +82,7 @@ def test_an_action_that_raises_breaks(ctx):
             outcomes.append(type(error))
 
     workers.together(wait, wait)
-    assert sorted(outcomes, key=str) == sorted(
-        [ValueError, threading.BrokenBarrierError], key=str
-    )
+    assert sorted(outcomes, key=str) == sorted([ValueError, threading.BrokenBarrierError], key=str)
     assert barrier.broken
 
 

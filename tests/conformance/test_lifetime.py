@@ -95,10 +95,8 @@ def test_thousands_of_pipes_leave_nothing_behind(ctx):
 
 
 def test_thousands_of_used_objects_leave_nothing_behind(ctx):
-    if type(ctx).__module__.startswith("multiprocessing"):
-        laps = 20  # Each of stock's costs files, and a round trip to its tracker.
-    else:
-        laps = 200
+    # Each of stock's costs files, and a round trip to its tracker.
+    laps = 20 if type(ctx).__module__.startswith("multiprocessing") else 200
     before = snapshot()
     for lap in range(laps):
         objects = workers.one_of_each(ctx)

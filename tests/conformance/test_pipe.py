@@ -414,7 +414,7 @@ def test_several_writers_and_readers_under_locks(pipe, ctx, family):
     reader, writer = pipe
     rlock, wlock = ctx.Lock(), ctx.Lock()
     takers = [Background(family.call, workers.recv_locked, rlock, reader) for _ in range(2)]
-    parts = [range(0, 300), range(300, 600)]
+    parts = [range(300), range(300, 600)]
     senders = [
         Background(family.call, workers.send_locked, wlock, writer, parts[0]),
         Background(workers.send_locked, wlock, writer, parts[1]),
@@ -422,7 +422,7 @@ def test_several_writers_and_readers_under_locks(pipe, ctx, family):
     for sender in senders:
         sender.result()
     workers.send_locked(wlock, writer, [None] * len(takers))
-    assert sorted(sum((taker.result() for taker in takers), [])) == list(range(600))
+    assert sorted(item for taker in takers for item in taker.result()) == list(range(600))
 
 
 def test_pickled_outside_spawning(ends):

@@ -41,7 +41,8 @@ def test_maps(pool):
     assert pool.map(workers.square, []) == []
     assert pool.map_async(workers.square, iter(values)).get(SOON) == squares
     assert pool.starmap(workers.weighted, [(v, v) for v in values]) == squares
-    assert pool.starmap_async(workers.weighted, zip(values, values)).get(SOON) == squares
+    pairs = zip(values, values, strict=True)
+    assert pool.starmap_async(workers.weighted, pairs).get(SOON) == squares
     assert list(pool.imap(workers.square, values)) == squares
     assert list(pool.imap(workers.square, values, chunksize=9)) == squares
     assert sorted(pool.imap_unordered(workers.square, values)) == squares
@@ -201,7 +202,7 @@ def test_from_several_threads(pool):
     calls = [
         Background(pool.map, workers.square, range(start, start + 50)) for start in (0, 50, 100)
     ]
-    squares = sum((call.result() for call in calls), [])
+    squares = [square for call in calls for square in call.result()]
     assert squares == [value * value for value in range(150)]
 
 

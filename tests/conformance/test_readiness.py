@@ -117,8 +117,7 @@ def test_a_child_makes_it_readable(endpoint, ready, family):
 def test_one_message_wakes_whoever_waits(queue, family):
     # Readiness is no hand-over: all who look see it, in other processes too.
     waiting = [
-        workers.Background(family.call, workers.wait_readable, queue.target, SOON)
-        for _ in range(2)
+        workers.Background(family.call, workers.wait_readable, queue.target, SOON) for _ in range(2)
     ] + [workers.Background(by_select, queue.reader.fileno(), SOON)]
     queue.put("seen by all")
     assert all(thread.result() for thread in waiting)

@@ -34,9 +34,7 @@ def test_every_type(ctx, typecode, value, raw):
     assert zero.value == value
     many = (ctx.RawArray if raw else ctx.Array)(typecode, [value] * 3)
     assert len(many) == 3
-    if typecode == "c":
-        assert many[:] == value * 3
-    elif typecode == "u":
+    if typecode == "c" or typecode == "u":
         assert many[:] == value * 3
     else:
         assert many[:] == [value] * 3
