@@ -24,10 +24,12 @@ demo: $(VENV)/.with-cli
 test: $(VENV)/.with-cli,test
 	$(RUN) -m pytest -n 2 tests $(ARGS)
 
+# cython-lint looks for pycodestyle on the PATH.
+lint: export PATH := $(abspath $(VENV)/bin):$(PATH)
 lint: $(VENV)/.with-dev
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
-	$(VENV)/bin/cython-lint mpipc
+	cython-lint mpipc
 	$(RUN) -m mypy
 	$(RUN) -m mypy.stubtest mpipc._core
 

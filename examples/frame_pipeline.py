@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 HEIGHT, WIDTH = 1080, 1920
-FRAMES = 150
+FRAMES = 120
 IN_FLIGHT = 4
 
 Frame: TypeAlias = NDArray[np.uint8]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import multiprocessing
 import os
 import signal
@@ -21,17 +22,22 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from mpipc.cli.compare import first_difference
 from mpipc.cli.machine import Machine
+
+# Without --repeat: so many rounds, fewer where a program would take more seconds than this.
+ROUNDS = 3
+BUDGET = 22.0
 
 START_METHODS = ("fork", "spawn", "forkserver")
 
@@ -51,6 +57,18 @@ PROGRAMS = (
     Program("shared_histogram", "Value, Array, Lock"),
     Program("pool_map", "Pool, small tasks"),
 )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to run each program on, how often at most, and for how long."""
+
+    stock: str
+    contender: str
+    rounds: int
+    # For all rounds of a program, foreseen before each one; and for one run, which is then killed.
+    budget: float
+    timeout: float
 
 
 class RunFailed(Exception):
@@ -120,7 +138,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how processes start (default: the platform's, %(default)s)",
     )
     parser.add_argument(
-        "--repeat", type=_positive, default=3, metavar="N", help="runs of each (default: 3)"
+        "--repeat",
+        type=_positive,
+        metavar="N",
+        help=f"runs of each (default: {ROUNDS}, fewer on a slow machine)",
     )
     parser.add_argument(
         "--context",
@@ -167,14 +188,19 @@ def run(arguments: argparse.Namespace) -> int:
     console = Console()
     machine = Machine.current()
     what = "1 program" if len(programs) == 1 else f"{len(programs)} programs"
-    runs = "one run" if arguments.repeat == 1 else f"{arguments.repeat} runs"
     console.print(
-        f"[bold]{what}, {runs} each with stock {method} and with {contender}, "
-        f"in turn[/]\n[dim]{machine}[/]\n",
+        f"[bold]{what}, with stock {method} and with {contender} in turn[/]\n[dim]{machine}[/]\n",
         highlight=False,
     )
-    outcomes = compare(programs, method, contender, arguments.repeat, arguments.timeout, console)
-    console.print(results_table(outcomes, method, contender, arguments.repeat))
+    plan = Plan(
+        stock=method,
+        contender=contender,
+        rounds=arguments.repeat or ROUNDS,
+        budget=math.inf if arguments.repeat else BUDGET,
+        timeout=arguments.timeout,
+    )
+    outcomes = compare(programs, plan, console)
+    console.print(results_table(outcomes, plan))
     failed = [outcome for outcome in outcomes if outcome.failure is not None]
     for outcome in outcomes:
         colour, text = ("red", outcome.failure) if outcome.failure else ("green", outcome.summary)
@@ -188,7 +214,6 @@ def run(arguments: argparse.Namespace) -> int:
             "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "machine": asdict(machine),
             "start_method": method,
-            "repeat": arguments.repeat,
             "programs": [outcome.as_json() for outcome in outcomes],
         }
         try:
@@ -214,20 +239,13 @@ examples/ the programs that just ran. To run one of them by itself:
 """
 
 
-def compare(
-    programs: list[Program],
-    method: str,
-    contender: str,
-    repeat: int,
-    timeout: float,
-    console: Console,
-) -> list[Outcome]:
-    """Run the programs one after the other, stock and contender in turn.
+def compare(programs: list[Program], plan: Plan, console: Console) -> list[Outcome]:
+    """Run the programs one after the other, with a progress bar for each.
 
     Returns
     -------
     list of Outcome
-        One for each program; a program that fails once is not run again.
+        One for each program.
     """
     outcomes = []
     columns = (
@@ -238,24 +256,51 @@ def compare(
     )
     with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
         for program in programs:
-            outcome = Outcome(program, Side(method), Side(contender))
+            bar = bars.add_task(program.name, total=2 * plan.rounds, doing="")
+
+            def show(turn: int, side: Side, fraction: float, bar: TaskID = bar) -> None:
+                bars.update(bar, completed=turn + fraction, doing=side.context)
+
+            outcome = compare_program(program, plan, show)
             outcomes.append(outcome)
-            bar = bars.add_task(program.name, total=2 * repeat, doing="")
-            turns = [outcome.stock, outcome.contender] * repeat
-            for turn, side in enumerate(turns):
-                bars.update(bar, doing=f"{turn // 2 + 1}/{repeat} {side.context}")
-
-                def show(fraction: float, bar: Any = bar, turn: int = turn) -> None:
-                    bars.update(bar, completed=turn + fraction)
-
-                outcome.failure = _take_turn(outcome, side, timeout, show)
-                if outcome.failure is not None:
-                    break
             ended = "failed" if outcome.failure else f"{outcome.ratio:.2f} times as fast"
-            bars.update(bar, completed=2 * repeat, doing=ended)
+            bars.update(bar, completed=2 * plan.rounds, doing=ended)
             if not console.is_terminal:
                 console.print(f"{program.name}: {ended}", highlight=False)
     return outcomes
+
+
+def compare_program(
+    program: Program, plan: Plan, show: Callable[[int, Side, float], None]
+) -> Outcome:
+    """Run a program on stock and on the contender in turn; stop at the first failure.
+
+    Parameters
+    ----------
+    program : Program
+        What to run.
+    plan : Plan
+        On what, and how often.
+    show : callable
+        Called with the number of the turn, its side, and the fraction of it that is done.
+
+    Returns
+    -------
+    Outcome
+        Times and results.
+    """
+    outcome = Outcome(program, Side(plan.stock), Side(plan.contender))
+    began = time.monotonic()
+    for done in range(plan.rounds):
+        if done and (time.monotonic() - began) / done * (done + 1) > plan.budget:
+            break
+        for turn, side in enumerate((outcome.stock, outcome.contender), start=2 * done):
+            show_turn = partial(show, turn, side)
+            show_turn(0.0)
+            outcome.failure = _take_turn(outcome, side, plan.timeout, show_turn)
+            if outcome.failure is not None:
+                return outcome
+    return outcome
 
 
 def _take_turn(
@@ -364,14 +409,18 @@ def _follow(
         os.close(pidfd)
 
 
-def results_table(outcomes: list[Outcome], method: str, contender: str, repeat: int) -> Table:
+def results_table(outcomes: list[Outcome], plan: Plan) -> Table:
     """The seconds and ratios of all programs."""
-    runs = "one run of each" if repeat == 1 else f"median of {repeat} runs of each"
-    table = Table(title=f"Seconds with start method {method}, {runs}")
+    rounds = sorted({len(outcome.contender.seconds) for outcome in outcomes if not outcome.failure})
+    if rounds and rounds != [1]:
+        how = f"median of {' to '.join(str(count) for count in rounds)} runs"
+    else:
+        how = "one run of each"
+    table = Table(title=f"Seconds with start method {plan.stock}, {how}")
     table.add_column("program", no_wrap=True)
     table.add_column("leans on")
     table.add_column("stock", justify="right")
-    table.add_column(contender.removesuffix(f"-{method}"), justify="right")
+    table.add_column(plan.contender.removesuffix(f"-{plan.stock}"), justify="right")
     table.add_column("ratio", justify="right")
     table.add_column("result")
     for outcome in outcomes:
