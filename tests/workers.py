@@ -334,6 +334,13 @@ def send_all(connection: Any, items: Any) -> None:
         connection.send(item)
 
 
+def send_payloads(connection: Any, size: int, count: int) -> None:
+    """Send `count` payloads."""
+    data = payload(size)
+    for _ in range(count):
+        connection.send_bytes(data)
+
+
 def send_locked(lock: Any, connection: Any, items: Any) -> None:
     """Send each of the items, one writer at a time."""
     for item in items:

@@ -10,7 +10,7 @@ import time
 import pytest
 
 import workers
-from workers import A_WHILE, MIB, SOON, Background, handler, payload, signalled
+from workers import A_WHILE, MIB, SOON, Background, handler, signalled
 
 # Each makes an object that blocks: the call, what ends its wait, and what the call then
 # returns. The call takes a timeout where stock's does.
@@ -93,8 +93,13 @@ def pipe_poll(ctx):
 
 def pipe_send(ctx):
     a, b = ctx.Pipe()
-    # The descriptors stay open until the call has ended: `a` is kept by it, `b` by the other.
-    return lambda: a.send_bytes(payload(16 * MIB)), b.recv_bytes, None
+    count = 128
+
+    def drain():
+        for _ in range(count):
+            b.recv_bytes()
+
+    return lambda: workers.send_payloads(a, MIB, count), drain, None
 
 
 def process_join(ctx):
