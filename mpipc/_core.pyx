@@ -17,7 +17,7 @@ from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
 from cpython.object cimport PyObject
 from cpython.pythread cimport PyThread_get_thread_ident
-from libc.errno cimport ECONNRESET, EINTR, ENOSYS, EPIPE, ESRCH, ETIMEDOUT, errno
+from libc.errno cimport EAGAIN, ECONNRESET, EINTR, ENOSYS, EPIPE, ESRCH, ETIMEDOUT, errno
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport strtoull
@@ -42,7 +42,6 @@ from weakref import WeakValueDictionary
 from ._handles import dup_fd
 from .errors import OwnerDiedWarning, SegmentCorrupt
 
-cdef dict forking_reducers = ForkingPickler._extra_reducers
 cdef dict copyreg_table = copyreg.dispatch_table
 
 include "_native/futex.pxi"

@@ -91,10 +91,9 @@ class Contexts(dict[str, Any]):
         return super().__getitem__(name)
 
     def __missing__(self, name: str) -> Any:
-        if isinstance(name, str) and name.startswith(PREFIX):
+        if name in context_names():
             mechanism, _, method = name.removeprefix(PREFIX).partition("-")
-            if mechanism in MECHANISMS and method in ("", *START_METHODS):
-                return get_context(mechanism, start_method=method or None)
+            return get_context(mechanism, start_method=method or None)
         raise ValueError(
             f"cannot find context for {name!r}; mpipc offers {', '.join(context_names())}"
         )

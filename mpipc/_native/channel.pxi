@@ -538,7 +538,7 @@ cdef inline bint hung_up(int fd) noexcept nogil:
 
 
 cdef int wait_message(Chan* c, Bell* bell, int64_t deadline) noexcept nogil:
-    """Sleep until a message may be there: OK, TIMED_OUT, INTERRUPTED, HUNG_UP or an error.
+    """Sleep until a message may be there, or for a slice: OK, TIMED_OUT, PAUSED, HUNG_UP or an error.
 
     Sleeps on the doorbell where the channel says so, since only a descriptor tells at once that
     the other side is gone; else on `tail`, which is cheaper, and then looks for that every tick.
@@ -556,7 +556,7 @@ cdef int wait_on_bell(Chan* c, Bell* bell, int64_t deadline) noexcept nogil:
     cdef int64_t left
     cdef int r
     while True:
-        left = slice_until(deadline, 10 * TICK_NS)
+        left = slice_until(deadline, TICK_NS)
         if left <= 0:
             return TIMED_OUT
         r = channel_lock(c, bell, True)
@@ -575,15 +575,13 @@ cdef int wait_on_bell(Chan* c, Bell* bell, int64_t deadline) noexcept nogil:
         r = ppoll(&p, 1, &t, NULL)
         if waiting(c):
             return OK
-        if r < 0:
-            return INTERRUPTED
+        if r <= 0:
+            return PAUSED
         if p.revents & (POLLHUP | POLLERR):
             return OK if waiting(c) else HUNG_UP
-        if r > 0:
-            # Another taker was faster; or the bytes are not ours, and polling again would spin.
-            r = futex_wait(low_half(&c.h.tail), <uint32_t>load64(&c.h.tail), TICK_NS // 100)
-            if r == EINTR:
-                return INTERRUPTED
+        # Another taker was faster; or the bytes are not ours, and polling again would spin.
+        if futex_wait(low_half(&c.h.tail), <uint32_t>load64(&c.h.tail), TICK_NS // 100) == EINTR:
+            return PAUSED
 
 
 cdef int wait_on_tail(Chan* c, Bell* bell, int64_t deadline) noexcept nogil:
@@ -616,10 +614,10 @@ cdef int wait_on_tail(Chan* c, Bell* bell, int64_t deadline) noexcept nogil:
         channel_unlock(c)
         if n:
             return OK
-        if r == EINTR:
-            return INTERRUPTED
         if bell.write_fd < 0 and hung_up(bell.read_fd):
             return OK if waiting(c) else HUNG_UP
+        if r != EAGAIN:
+            return PAUSED
 
 
 cdef void pass_on(Chan* c, Bell* bell) noexcept nogil:
@@ -636,7 +634,7 @@ cdef void pass_on(Chan* c, Bell* bell) noexcept nogil:
 
 
 cdef int wait_room(Chan* c, Bell* bell, uint64_t size, bint lonely, int64_t deadline) noexcept nogil:
-    """Sleep until there may be room: OK, TIMED_OUT, INTERRUPTED, HUNG_UP or an error."""
+    """Sleep until there may be room, or for a slice: OK, TIMED_OUT, PAUSED, HUNG_UP or an error."""
     cdef channel* h = c.h
     cdef uint64_t head = load64_acquire(&h.head)
     cdef uint32_t ticket
@@ -677,8 +675,8 @@ cdef int wait_room(Chan* c, Bell* bell, uint64_t size, bint lonely, int64_t dead
             return HUNG_UP
         if not full:
             return OK
-        if r == EINTR:
-            return INTERRUPTED
+        if r != EAGAIN:
+            return PAUSED
 
 
 cdef void wake_all(Chan* c) noexcept nogil:
@@ -715,12 +713,10 @@ cdef int task_finish(Chan* c, Bell* bell) noexcept nogil:
 
 
 cdef int wait_tasks(Chan* c) noexcept nogil:
-    """Sleep until no task is unfinished: OK or INTERRUPTED."""
-    cdef uint32_t seen
-    cdef uint32_t round_ = load32_acquire(&c.h.joiners)
-    while True:
-        seen = load32_acquire(&c.h.joiners)
-        if seen != round_ or unfinished(c.h) == 0:
-            return OK
-        if futex_wait(&c.h.joiners, seen, TICK_NS) == EINTR:
-            return INTERRUPTED
+    """Sleep until no task is unfinished, or for a slice: OK or PAUSED."""
+    cdef uint32_t seen = load32_acquire(&c.h.joiners)
+    cdef int r
+    if unfinished(c.h) == 0:
+        return OK
+    r = futex_wait(&c.h.joiners, seen, TICK_NS)
+    return OK if r == 0 or r == EAGAIN else PAUSED

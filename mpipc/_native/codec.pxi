@@ -9,7 +9,7 @@ cdef class Dispatch:
     """ForkingPickler's dispatch table, looked at live: its own reducers first, then copyreg's."""
 
     def __getitem__(self, key):
-        cdef PyObject* found = PyDict_GetItem(forking_reducers, key)
+        cdef PyObject* found = PyDict_GetItem(ForkingPickler._extra_reducers, key)
         if found == NULL:
             found = PyDict_GetItem(copyreg_table, key)
         if found != NULL:
@@ -20,8 +20,11 @@ cdef class Dispatch:
 
 
 def reduce_ndarray(array):
-    """Out of line for arrays one may write to; a read-only one arrives writable, as stock's does."""
-    return array.__reduce_ex__(5 if array.flags.writeable else 4)
+    """As one buffer, where the array that arrives is then the one that stock would deliver.
+
+    Protocol 5 keeps a read-only array read-only and a foreign byte order foreign; stock's 4 does not.
+    """
+    return array.__reduce_ex__(5 if array.flags.writeable and array.dtype.isnative else 4)
 
 
 @cython.final

@@ -45,7 +45,7 @@ cdef int send_pieces(Chan* c, Door door, const Piece* pieces, int count, uint64_
                     return TIMED_OUT
                 with nogil:
                     r = wait_room(c, &door.bell, size, door.bell.read_fd < 0, deadline)
-                if r == INTERRUPTED:
+                if r == PAUSED:
                     PyErr_CheckSignals()
                 elif r == TIMED_OUT or r == HUNG_UP:
                     return r
@@ -79,7 +79,7 @@ cdef int receive(Chan* c, Door door, char* buffer, Taken* out, int64_t deadline)
                 return TIMED_OUT
             with nogil:
                 r = wait_message(c, &door.bell, deadline)
-            if r == INTERRUPTED:
+            if r == PAUSED:
                 PyErr_CheckSignals()
             elif r == TIMED_OUT or r == HUNG_UP:
                 return r
@@ -106,7 +106,7 @@ cdef bint await_message(Chan* c, Door door, int64_t deadline) except -1:
             return True
         elif r == TIMED_OUT:
             return waiting(c) != 0
-        elif r == INTERRUPTED:
+        elif r == PAUSED:
             PyErr_CheckSignals()
         else:
             raise failure(r, 0)

@@ -1,8 +1,9 @@
 # Waiting: the futex calls, deadlines, and how long to spin before sleeping.
 #
-# Every sleep is cut into slices of at most TICK_NS. The tick is a last resort: a process killed
-# between its commit and its wake-up call, or after being woken and before taking what it was woken
-# for, strands a sleeper that no protocol in user space can reach.
+# Every sleep is cut into slices of at most TICK_NS, for two reasons. A process killed between its
+# commit and its wake-up call, or after being woken and before taking what it was woken for, strands
+# a sleeper that no protocol in user space can reach. And a signal that arrives while we are between
+# two system calls interrupts nothing: its Python handler runs once the slice is over.
 
 cdef int64_t TICK_NS = 100_000_000
 cdef int64_t NEVER = <int64_t>0x7fffffffffffffff

@@ -48,12 +48,18 @@ cdef inline bint give(uint64_t* word, uint32_t maxvalue) noexcept nogil:
     return True
 
 
-cdef int take_slowly(uint64_t* word, uint64_t owner, Spin* spin, int64_t deadline) noexcept nogil:
-    """OK, TAKEN_FROM_DEAD, TIMED_OUT or INTERRUPTED."""
+cdef int take_slowly(uint64_t* word, uint64_t owner, Spin* spin, int64_t* tick,
+                     int64_t deadline) noexcept nogil:
+    """OK, TAKEN_FROM_DEAD, TIMED_OUT or PAUSED. `tick` is the slice of sleep, 0 at first."""
     cdef uint64_t seen, slept = 0
-    cdef int64_t left, tick = FIRST_SLICE_NS, end
+    cdef int64_t left, end
     cdef int r, i
-    if may_spin(spin):
+    if tick[0]:
+        tick[0] = min(2 * tick[0], LAST_SLICE_NS)
+        slept = SLEEPERS
+    else:
+        tick[0] = FIRST_SLICE_NS
+    if not slept and may_spin(spin):
         end = monotonic_ns() + SPIN_NS
         while True:
             for i in range(16):
@@ -74,19 +80,20 @@ cdef int take_slowly(uint64_t* word, uint64_t owner, Spin* spin, int64_t deadlin
             if not cas64(word, seen, seen | SLEEPERS):
                 continue
             seen |= SLEEPERS
-        left = slice_until(deadline, tick)
+        left = slice_until(deadline, tick[0])
         if left <= 0:
             return TIMED_OUT
         r = futex_wait(low_half(word), <uint32_t>seen, left)
         slept = SLEEPERS
         if r == EINTR:
-            return INTERRUPTED
+            return PAUSED
         if r == ETIMEDOUT:
-            tick = min(2 * tick, LAST_SLICE_NS)
             seen = load64(word)
             if owner and seen >> 32 and not <uint32_t>seen & VALUE and owner_dead(<uint32_t>(seen >> 32)):
                 if cas64(word, seen, <uint64_t><uint32_t>seen | owner << 32):
                     return TAKEN_FROM_DEAD
+            if not <uint32_t>seen & VALUE:
+                return PAUSED
 
 
 cdef Block checked(Block block, size_t size):
@@ -199,9 +206,11 @@ cdef class SemLock:
             what it protects may be half changed.
         """
         cdef uint64_t owner = me() if self.owned else 0
-        cdef int64_t deadline
+        cdef int64_t deadline = NEVER, tick = 0
         cdef uint32_t dead
         cdef int r
+        if timeout is not None:
+            deadline = deadline_of(timeout)
         if self.mine() and self.kind == 0:
             self.count += 1
             return True
@@ -210,11 +219,10 @@ cdef class SemLock:
             return True
         if not block:
             return False
-        deadline = deadline_of(timeout)
         while True:
             dead = <uint32_t>(load64(self.word) >> 32)
             with nogil:
-                r = take_slowly(self.word, owner, &self.spin, deadline)
+                r = take_slowly(self.word, owner, &self.spin, &tick, deadline)
             if r == OK:
                 self.took()
                 return True
@@ -366,7 +374,7 @@ cdef int condition_enter(condition* c, uint64_t* mine) noexcept nogil:
 
 
 cdef int condition_sleep(condition* c, int i, uint64_t mine, Spin* spin, int64_t deadline) noexcept nogil:
-    """OK once notified, TIMED_OUT or INTERRUPTED; the slot is free again in either of the first two."""
+    """OK once notified, TIMED_OUT or PAUSED; the slot is free again in either of the first two."""
     cdef uint64_t* slot = &c.slot[i]
     cdef int64_t left
     cdef int r = 0
@@ -381,21 +389,19 @@ cdef int condition_sleep(condition* c, int i, uint64_t mine, Spin* spin, int64_t
                 return TIMED_OUT
             continue                    # notified at the last moment
         r = futex_wait(low_half(slot), <uint32_t>mine, left)
-        if r == EINTR and load64_acquire(slot) == mine:
-            return INTERRUPTED
+        if (r == EINTR or r == ETIMEDOUT and left == TICK_NS) and load64_acquire(slot) == mine:
+            return PAUSED
 
 
 cdef int condition_crowd(condition* c, uint32_t seen, int64_t deadline) noexcept nogil:
     """Wait without a slot: any notify wakes all who do, some of them for nothing."""
-    cdef int64_t left
-    cdef int r
-    while load32_acquire(&c.crowd) == seen:
-        left = slice_until(deadline, TICK_NS)
-        if left <= 0:
-            return TIMED_OUT
-        if futex_wait(&c.crowd, seen, left) == EINTR:
-            return INTERRUPTED
-    return OK
+    cdef int64_t left = slice_until(deadline, TICK_NS)
+    if load32_acquire(&c.crowd) != seen:
+        return OK
+    if left <= 0:
+        return TIMED_OUT
+    futex_wait(&c.crowd, seen, left)
+    return PAUSED
 
 
 cdef uint32_t condition_notify(condition* c, uint32_t n) noexcept nogil:
@@ -467,7 +473,7 @@ cdef class ConditionCore:
                             r = condition_sleep(self.c, slot, mine, &self.spin, deadline)
                         else:
                             r = condition_crowd(self.c, crowd, deadline)
-                    if r != INTERRUPTED:
+                    if r != PAUSED:
                         return r == OK
                     PyErr_CheckSignals()
             finally:
@@ -567,7 +573,7 @@ cdef class EventCore:
         while True:
             with nogil:
                 r = event_sleep(self.word, sets, &self.spin, deadline)
-            if r != INTERRUPTED:
+            if r != PAUSED:
                 return r == OK
             PyErr_CheckSignals()
 
@@ -606,5 +612,5 @@ cdef int event_sleep(uint32_t* word, uint32_t sets, Spin* spin, int64_t deadline
         left = slice_until(deadline, TICK_NS)
         if left <= 0:
             return TIMED_OUT
-        if futex_wait(word, seen, left) == EINTR:
-            return INTERRUPTED
+        if futex_wait(word, seen, left) != 0:
+            return PAUSED

@@ -7,6 +7,7 @@ views of it, for the libraries and tests that look at them.
 
 from __future__ import annotations
 
+import operator
 import os
 import threading
 from collections import deque
@@ -63,9 +64,8 @@ class Queue(queues.Queue):
     """
 
     def __init__(self, maxsize: int = 0, *, ctx: MechanismContext) -> None:
-        if maxsize <= 0:
-            maxsize = 0
-        elif maxsize.__index__() > SEM_VALUE_MAX:
+        maxsize = max(0, operator.index(maxsize))
+        if maxsize > SEM_VALUE_MAX:
             raise OverflowError(f"maxsize must be at most {SEM_VALUE_MAX}, got {maxsize}")
         self._maxsize = maxsize or SEM_VALUE_MAX
         # A bound that the mechanism could never reach is none.

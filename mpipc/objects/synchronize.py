@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from multiprocessing import synchronize
 from multiprocessing.context import assert_spawning
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ __all__ = ["ConditionSurface", "checked_value"]
 
 def checked_value(value: int, most: int) -> int:
     """The first value of a semaphore, with stock's error for what it cannot be."""
-    number = value.__index__()
+    number = operator.index(value)
     if not 0 <= number <= most:
         raise ValueError(f"a semaphore's value must be between 0 and {most}, got {value}")
     return number
