@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import multiprocessing.context as stock
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -58,8 +58,8 @@ MECHANISMS: dict[str, MechanismSpec] = {
 class StartMethod(str):
     """The name of a start method that remembers whose it is.
 
-    It equals ``"fork"``, ``"spawn"`` or ``"forkserver"``, since libraries compare it. Stock hands it
-    to child processes as the name of their default context; unpickled there, it brings mpipc
+    It equals ``"fork"``, ``"spawn"`` or ``"forkserver"``, since libraries compare it. Stock hands
+    it to child processes as the name of their default context; unpickled there, it brings mpipc
     along, and looked up it leads to the context it came from.
     """
 
@@ -159,7 +159,7 @@ def get_context(
     return _context(spec, method, tuple(sorted(options.items())))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _context(
     spec: MechanismSpec, method: str, options: tuple[tuple[str, Any], ...]
 ) -> MechanismContext:

@@ -6,9 +6,9 @@
 #   2. it is freed only after the commit that makes it unreachable;
 #   3. so, under the lock, whatever is LINKED and not reachable is garbage.
 #
-# Who waits takes a ticket under the lock; who commits calls one ticket under the lock and wakes after
-# it. A sleeper that nobody called gives its ticket back, if it is the newest; one that was woken must
-# not, or another sleeper's wake-up is lost. A ticket too many costs one wake-up that finds nobody.
+# Who waits takes a ticket under the lock; who commits calls one ticket under the lock and wakes
+# after it. A sleeper that nobody called gives its ticket back, if it is the newest; one that was
+# woken must not, or another's wake-up is lost. A ticket too many costs a wake-up that finds nobody.
 
 ctypedef struct Bell:
     int read_fd         # -1: this process has closed, or never had, that end
@@ -46,7 +46,7 @@ cdef inline uint32_t waiting(Chan* c) noexcept nogil:
 
 
 cdef int channel_format(Chan* c) noexcept nogil:
-    """Lock held, memory zeroed. The magic comes last: killed before it, the next one formats anew."""
+    """Lock held, memory zeroed. The magic comes last: killed before it, the next formats anew."""
     cdef channel* h = c.h
     cdef int i
     h.version = CHANNEL_VERSION
@@ -102,14 +102,15 @@ cdef int channel_open(Chan* c) noexcept nogil:
 
 
 cdef int reach_pages(Chan* c) noexcept nogil:
-    """Lock held. Follow the channel's growth: npages must lie within the file before we look there."""
+    """Lock held. Follow the channel's growth, once npages is known to lie within the file."""
     cdef stat_t st
     cdef uint32_t pages = load32_acquire(&c.h.npages)
+    cdef uint64_t end = c.view.origin + (<uint64_t>pages << PAGE_SHIFT)
     if pages == c.reached:
         return OK
     if pages < c.reached or pages > c.h.maxpages:
         return CORRUPT
-    if fstat(c.view.fd, &st) < 0 or <uint64_t>st.st_size < c.view.origin + (<uint64_t>pages << PAGE_SHIFT):
+    if fstat(c.view.fd, &st) < 0 or <uint64_t>st.st_size < end:
         return CORRUPT
     if view_reach(&c.view, <uint64_t>pages << PAGE_SHIFT) != OK:
         return NO_MEMORY
@@ -139,7 +140,7 @@ cdef inline int channel_lock(Chan* c, Bell* bell, bint patient) noexcept nogil:
     return r
 
 
-# --- the doorbell -----------------------------------------------------------------------------------
+# --- the doorbell -------------------------------------------------------------------------------
 # Bytes in a socket pair, which also proves that the other end is alive. `bells` counts those sent
 # and not drained. Whenever messages wait, a byte is there or on its way:
 #
@@ -147,7 +148,8 @@ cdef inline int channel_lock(Chan* c, Bell* bell, bint patient) noexcept nogil:
 #              the descriptor: it drains them under the lock, having seen the channel empty.
 #   exposed    (somebody has asked for fileno()) The descriptor is readable exactly while messages
 #              wait: a put into an empty channel rings before its commit, the take that empties it
-#              drains. Killed in between, it is readable though nothing is there; whoever looks recovers.
+#              drains. Killed in between, it is readable though nothing is there; whoever looks
+#              recovers.
 #
 # Only counted bytes are drained where the socket may also carry descriptors (send_handle).
 
@@ -195,7 +197,7 @@ cdef int channel_expose(Chan* c, Bell* bell) noexcept nogil:
     return OK
 
 
-# --- recovery -----------------------------------------------------------------------------------------
+# --- recovery -----------------------------------------------------------------------------------
 
 cdef int walk_lane(Chan* c, uint32_t epoch) noexcept nogil:
     """Mark every extent that a waiting message or a chunk of them needs; recount the backlog."""
@@ -231,7 +233,7 @@ cdef int walk_lane(Chan* c, uint32_t epoch) noexcept nogil:
 
 
 cdef int recover(Chan* c, Bell* bell) noexcept nogil:
-    """Lock held, its previous owner died inside. Idempotent: dying in here leaves it to the next."""
+    """Lock held, its last owner died inside. Idempotent: dying in here leaves it to the next."""
     cdef channel* h = c.h
     cdef uint32_t page = 1, pages, holder, epoch, before = 0
     cdef uint32_t head_page, tail_page
@@ -298,7 +300,7 @@ cdef int recover(Chan* c, Bell* bell) noexcept nogil:
     return OK
 
 
-# --- put ------------------------------------------------------------------------------------------------
+# --- put ----------------------------------------------------------------------------------------
 
 ctypedef struct Piece:
     const char* data
@@ -430,7 +432,7 @@ cdef void put_abandon(Chan* c, Bell* bell, uint32_t page) noexcept nogil:
         channel_unlock(c)
 
 
-# --- take -----------------------------------------------------------------------------------------------
+# --- take ---------------------------------------------------------------------------------------
 
 ctypedef struct Taken:
     uint64_t size
@@ -438,7 +440,8 @@ ctypedef struct Taken:
     const char* data
 
 
-cdef int take_message(Chan* c, Bell* bell, char* buffer, Taken* out, bint patient) noexcept nogil:
+cdef int take_message(Chan* c, Bell* bell, char* buffer, Taken* out,
+                      bint patient) noexcept nogil:
     """Take the oldest message. `buffer` has INLINE_MAX bytes. OK, WOULD_BLOCK, BUSY or an error."""
     cdef channel* h
     cdef uint64_t head, tail, position, end, size
@@ -478,7 +481,8 @@ cdef int take_message(Chan* c, Bell* bell, char* buffer, Taken* out, bint patien
             return CORRUPT
         out.data = payload(c, out.page)
         position += sizeof(record)
-    elif rec.kind == RECORD_INLINE and rec.size <= INLINE_MAX and position + sizeof(record) + rec.size <= end:
+    elif (rec.kind == RECORD_INLINE and rec.size <= INLINE_MAX
+            and position + sizeof(record) + rec.size <= end):
         size = rec.size
         memcpy(buffer, rec + 1, size)
         out.data = buffer
@@ -517,7 +521,7 @@ cdef void take_done(Chan* c, Bell* bell, uint32_t page) noexcept nogil:
         channel_unlock(c)
 
 
-# --- waiting --------------------------------------------------------------------------------------------
+# --- waiting ------------------------------------------------------------------------------------
 
 cdef inline void give_back(uint32_t* given, uint32_t called, uint32_t ticket) noexcept nogil:
     """Lock held. Undo a ticket that nobody called, if it is the newest."""
@@ -538,7 +542,7 @@ cdef inline bint hung_up(int fd) noexcept nogil:
 
 
 cdef int wait_message(Chan* c, Bell* bell, int64_t deadline) noexcept nogil:
-    """Sleep until a message may be there, or for a slice: OK, TIMED_OUT, PAUSED, HUNG_UP or an error.
+    """Sleep until a message may be there: OK, TIMED_OUT, PAUSED, HUNG_UP or an error.
 
     Sleeps on the doorbell where the channel says so, since only a descriptor tells at once that
     the other side is gone; else on `tail`, which is cheaper, and then looks for that every tick.
@@ -633,8 +637,9 @@ cdef void pass_on(Chan* c, Bell* bell) noexcept nogil:
         futex_wake(low_half(&c.h.tail), 1)
 
 
-cdef int wait_room(Chan* c, Bell* bell, uint64_t size, bint lonely, int64_t deadline) noexcept nogil:
-    """Sleep until there may be room, or for a slice: OK, TIMED_OUT, PAUSED, HUNG_UP or an error."""
+cdef int wait_room(Chan* c, Bell* bell, uint64_t size, bint lonely,
+                   int64_t deadline) noexcept nogil:
+    """Sleep until there may be room: OK, TIMED_OUT, PAUSED, HUNG_UP or an error."""
     cdef channel* h = c.h
     cdef uint64_t head = load64_acquire(&h.head)
     cdef uint32_t ticket
@@ -686,7 +691,7 @@ cdef void wake_all(Chan* c) noexcept nogil:
         futex_wake(low_half(&c.h.head), 0x7fffffff)
 
 
-# --- tasks (JoinableQueue) ----------------------------------------------------------------------------
+# --- tasks (JoinableQueue) ----------------------------------------------------------------------
 # Tasks put so far are tail's count, so a put and its task are one commit; `done` counts the others.
 
 cdef inline uint32_t unfinished(channel* h) noexcept nogil:

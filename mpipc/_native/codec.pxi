@@ -22,7 +22,7 @@ cdef class Dispatch:
 def reduce_ndarray(array):
     """As one buffer, where the array that arrives is then the one that stock would deliver.
 
-    Protocol 5 keeps a read-only array read-only and a foreign byte order foreign; stock's 4 does not.
+    Protocol 5 would keep a read-only array read-only and a foreign byte order foreign.
     """
     return array.__reduce_ex__(5 if array.flags.writeable and array.dtype.isnative else 4)
 

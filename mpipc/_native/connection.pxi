@@ -120,7 +120,7 @@ cdef class ConnectionCore:
     that does I/O there.
     """
 
-    cdef ChannelSegment segment
+    cdef readonly ChannelSegment segment
     cdef Chan* rx
     cdef Chan* tx
     cdef int rx_index
@@ -426,7 +426,7 @@ def open_queue(cls, uint32_t maxsize, uint64_t capacity, uint64_t max_bytes):
 cdef class QueueEnds:
     """Both ends of a queue's channel."""
 
-    cdef ChannelSegment segment
+    cdef readonly ChannelSegment segment
     cdef Chan* c
     cdef Door door
     cdef readonly ConnectionCore _reader

@@ -219,7 +219,8 @@ def _rebuild_block(handle, uint64_t arena_size, uint64_t offset, uint64_t size):
         arena.process = <uint64_t>-1
         arena.map(arena_size)
         segments[arena.key] = arena
-    if fstat(arena.fd, &st) < 0 or offset + size > <uint64_t>st.st_size or offset + size > arena.size:
+    if (fstat(arena.fd, &st) < 0 or offset + size > <uint64_t>st.st_size
+            or offset + size > arena.size):
         raise SegmentCorrupt(f"block {offset}+{size} lies outside its arena")
     block = block_in(arena, offset, size)
     block.seen = True
@@ -252,6 +253,44 @@ cdef class ChannelSegment(Segment):
             if r != OK:
                 raise failure(r, 0)
         return &self.chan[which]
+
+    def inspect(self, int which=0):
+        """What one channel holds, for tools and tests.
+
+        Returns
+        -------
+        dict
+            The header's fields by their names, and ``extents``: a list of (page, pages, holder),
+            holder being ``"free"``, ``"linked"`` or the pid of the process that holds it.
+        """
+        cdef Chan* c = self.open(which)
+        cdef Bell nobody
+        cdef channel* h
+        cdef uint32_t page = 1, holder
+        cdef list extents = []
+        cdef int r
+        nobody.read_fd = -1
+        nobody.write_fd = -1
+        r = channel_lock(c, &nobody, True)
+        if r != OK:
+            raise failure(r, 0)
+        copy_of = PyBytes_FromStringAndSize(<char*>c.h, sizeof(channel))
+        channel_unlock(c)
+        # Extents change only under the lock, which must not be held here: read what is settled.
+        h = <channel*>PyBytes_AS_STRING(copy_of)
+        while page < h.npages and tiles(c, page):
+            holder = <uint32_t>extent_at(c, page).desc
+            extents.append((page, pages_of(extent_at(c, page).desc),
+                            "free" if holder == EXTENT_FREE else
+                            "linked" if holder & EXTENT_LINKED else holder & OWNER_PID))
+            page += pages_of(extent_at(c, page).desc)
+        return {
+            "count": count_between(h.head, h.tail), "backlog": h.backlog, "npages": h.npages,
+            "maxpages": h.maxpages, "maxsize": h.maxsize, "maxbytes": h.maxbytes,
+            "exposed": bool(h.exposed), "bells": h.bells, "spare": h.spare, "epoch": h.epoch,
+            "get_tickets": h.get_given - h.get_called, "put_tickets": h.put_given - h.put_called,
+            "extents": extents,
+        }
 
     def __reduce__(self):
         return _rebuild_channels, (self.handle(), self.options)

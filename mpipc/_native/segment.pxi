@@ -9,7 +9,7 @@ cdef int OK = 0
 cdef int WOULD_BLOCK = 1       # empty, or full
 cdef int BUSY = 2              # somebody holds the lock: come back without the GIL
 cdef int COPY = 3              # an extent is ours to fill; then call again
-cdef int PAUSED = 4            # a slice of sleep is over or a signal came: see to signals, go on
+cdef int PAUSED = 4            # a slice is over or a signal came: see to signals, then go on
 cdef int TIMED_OUT = 5
 cdef int HUNG_UP = 6           # no process holds the other end any more
 cdef int NO_MEMORY = -1
@@ -21,8 +21,8 @@ cdef uint64_t FIRST_WINDOW = 64 << 20
 cdef int WINDOWS = 20
 
 
-# A window maps [origin, origin + size) of the memfd. It only ever grows, by a second, larger mapping
-# elsewhere; the old one stays until the end, so pointers into it stay good.
+# A window maps [origin, origin + size) of the memfd. It only ever grows, by a second, larger
+# mapping elsewhere; the old one stays until the end, so pointers into it stay good.
 ctypedef struct View:
     char* base
     uint64_t size
@@ -174,7 +174,7 @@ cdef void join_next(Chan* c, uint32_t page, uint32_t next_) noexcept nogil:
 
 
 cdef void extent_free(Chan* c, uint32_t page) noexcept nogil:
-    """Lock held. The extent is ours, a dead process's, or unlinked; merge it with free neighbours."""
+    """Lock held. The extent is ours, a dead process's, or unlinked; merge it with its neighbours."""
     cdef extent* e = extent_at(c, page)
     cdef uint32_t after
     if not tiles(c, page):
@@ -260,7 +260,7 @@ cdef uint32_t extent_take(Chan* c, uint32_t page, uint32_t pages, uint32_t holde
 
 
 cdef uint32_t extent_find(Chan* c, uint32_t pages, uint32_t holder) noexcept nogil:
-    """Lock held. The page of an extent from the free lists, most recently freed first; 0 if none."""
+    """Lock held. The page of an extent from the free lists, last freed first; 0 if none."""
     cdef int k = size_class(pages), looked = 0
     cdef uint32_t page
     while k < FREE_LISTS:

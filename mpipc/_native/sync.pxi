@@ -52,6 +52,7 @@ cdef int take_slowly(uint64_t* word, uint64_t owner, Spin* spin, int64_t* tick,
                      int64_t deadline) noexcept nogil:
     """OK, TAKEN_FROM_DEAD, TIMED_OUT or PAUSED. `tick` is the slice of sleep, 0 at first."""
     cdef uint64_t seen, slept = 0
+    cdef uint32_t holder
     cdef int64_t left, end
     cdef int r, i
     if tick[0]:
@@ -89,7 +90,8 @@ cdef int take_slowly(uint64_t* word, uint64_t owner, Spin* spin, int64_t* tick,
             return PAUSED
         if r == ETIMEDOUT:
             seen = load64(word)
-            if owner and seen >> 32 and not <uint32_t>seen & VALUE and owner_dead(<uint32_t>(seen >> 32)):
+            holder = <uint32_t>(seen >> 32)
+            if owner and holder and not <uint32_t>seen & VALUE and owner_dead(holder):
                 if cas64(word, seen, <uint64_t><uint32_t>seen | owner << 32):
                     return TAKEN_FROM_DEAD
             if not <uint32_t>seen & VALUE:
@@ -105,8 +107,8 @@ cdef Block checked(Block block, size_t size):
 
 cdef int warn_owner_died(lock, uint32_t pid) except -1:
     warnings.warn(
-        f"process {pid} died holding {lock!r}; it is now yours, and what it protects may be half changed",
-        OwnerDiedWarning, stacklevel=2)
+        f"process {pid} died holding {lock!r}; it is now yours, and what it protects may be half "
+        "changed", OwnerDiedWarning, stacklevel=2)
     return 0
 
 
@@ -351,7 +353,7 @@ def release_orphans():
         at = (<SemLock>at).next
 
 
-# --- Condition ----------------------------------------------------------------------------------------
+# --- Condition ----------------------------------------------------------------------------------
 
 cdef inline uint64_t slot_word(uint32_t owner, uint32_t place_, uint32_t state) noexcept nogil:
     return <uint64_t>owner << 32 | (place_ << 2) | state
@@ -373,8 +375,9 @@ cdef int condition_enter(condition* c, uint64_t* mine) noexcept nogil:
     return -1
 
 
-cdef int condition_sleep(condition* c, int i, uint64_t mine, Spin* spin, int64_t deadline) noexcept nogil:
-    """OK once notified, TIMED_OUT or PAUSED; the slot is free again in either of the first two."""
+cdef int condition_sleep(condition* c, int i, uint64_t mine, Spin* spin,
+                         int64_t deadline) noexcept nogil:
+    """OK once notified, TIMED_OUT or PAUSED; the slot is free again after the first two."""
     cdef uint64_t* slot = &c.slot[i]
     cdef int64_t left
     cdef int r = 0
@@ -511,7 +514,7 @@ cdef class ConditionCore:
         return n + <int>load32(&self.c.crowded)
 
 
-# --- Event ----------------------------------------------------------------------------------------------
+# --- Event --------------------------------------------------------------------------------------
 # One 32-bit word: bit 0 set, bit 1 somebody may sleep, the rest counts the sets, so that a sleeper
 # knows that it was set even if it has been cleared again.
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import _core
 from .._lifetime import watch_exit
+from ..contracts import MemoryProvider
 from ..objects import connection, pool, queues, sharedctypes
 from ..objects.synchronize import ConditionSurface, checked_value
 
@@ -126,7 +127,8 @@ class Barrier(synchronize.Barrier):
         ctx: MechanismContext,
     ) -> None:
         # Two C ints: the state and how many have come. A new block is zeroed.
-        self.__setstate__((parties, action, timeout, ctx.Condition(), _core.new_block(8)))
+        state = (parties, action, timeout, ctx.Condition(), _core.new_block(8))
+        self.__setstate__(state)  # type: ignore[attr-defined]
 
 
 class Pool(pool.Pool):
@@ -152,9 +154,10 @@ def Array(
     typecode_or_type: Any, size_or_initializer: Any, *, lock: Any = True, ctx: MechanismContext
 ) -> Any:
     """A ctypes array in shared memory, with a lock unless ``lock=False``."""
-    return sharedctypes.with_lock(RawArray(typecode_or_type, size_or_initializer, ctx=ctx), lock, ctx)
+    obj = RawArray(typecode_or_type, size_or_initializer, ctx=ctx)
+    return sharedctypes.with_lock(obj, lock, ctx)
 
 
-def new_block(ctx: MechanismContext) -> Callable[[int], _core.Block]:
+def new_block(ctx: MechanismContext) -> MemoryProvider:
     """The memory provider of a context."""
     return lambda size: _core.new_block(size, ctx._max_bytes)

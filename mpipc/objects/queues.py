@@ -13,11 +13,14 @@ import threading
 from collections import deque
 from multiprocessing import queues
 from multiprocessing.context import assert_spawning
-from multiprocessing.synchronize import SEM_VALUE_MAX
 from typing import TYPE_CHECKING, Any
+
+from ..contracts import MessageQueue, QueueEnds
 
 if TYPE_CHECKING:
     from .._context import MechanismContext
+
+SEM_VALUE_MAX = 0x7FFFFFFF  # what stock calls unbounded
 
 __all__ = ["JoinableQueue", "Queue", "SimpleQueue"]
 
@@ -56,11 +59,10 @@ class UnfinishedTasks:
         return self._queue._unfinished() == 0
 
 
-class Queue(queues.Queue):
-    """Stock's queue without a feeder thread: ``put`` has pickled and stored the item when it returns.
+class Queue(MessageQueue, queues.Queue):  # type: ignore[type-arg]
+    """Stock's queue without a feeder thread: when ``put`` returns, the item is in the queue.
 
-    A mechanism's class stands before this one and offers ``_open(maxsize, ctx)``, ``_attach(reader,
-    writer)``, ``put``, ``get``, ``qsize`` and ``full``.
+    A mechanism's class stands before this one, see :class:`mpipc.contracts.MessageQueue`.
     """
 
     def __init__(self, maxsize: int = 0, *, ctx: MechanismContext) -> None:
@@ -150,27 +152,27 @@ class Queue(queues.Queue):
         self.join_thread()
 
 
-class JoinableQueue(queues.JoinableQueue):
-    """``task_done`` and ``join`` for a queue whose mechanism counts tasks."""
+class JoinableQueue(MessageQueue, queues.JoinableQueue):  # type: ignore[type-arg]
+    """``task_done`` and ``join`` for a queue whose mechanism counts tasks.
+
+    Stands before a mechanism's Queue; ``put`` is that one's, since each item is a task.
+    """
 
     def __init__(self, maxsize: int = 0, *, ctx: MechanismContext) -> None:
-        super(queues.JoinableQueue, self).__init__(maxsize, ctx=ctx)
+        super().__init__(maxsize, ctx=ctx)
         self._cond = ctx.Condition()
 
     def __getstate__(self) -> Any:
-        return (*super(queues.JoinableQueue, self).__getstate__(), self._cond)
+        state: Any = super().__getstate__()
+        return (*state, self._cond)
 
     def __setstate__(self, state: Any) -> None:
-        super(queues.JoinableQueue, self).__setstate__(state[:-1])
+        super().__setstate__(state[:-1])
         self._cond = state[-1]
 
     @property
     def _unfinished_tasks(self) -> UnfinishedTasks:
         return UnfinishedTasks(self)
-
-    def put(self, obj: Any, block: bool = True, timeout: float | None = None) -> None:
-        """Append an item, and with it a task."""
-        super(queues.JoinableQueue, self).put(obj, block, timeout)
 
     def task_done(self) -> None:
         """Say that a task taken from the queue is done."""
@@ -182,13 +184,17 @@ class JoinableQueue(queues.JoinableQueue):
         self._join_tasks()
 
 
-class SimpleQueue(queues.SimpleQueue):
+class SimpleQueue(QueueEnds, queues.SimpleQueue):  # type: ignore[type-arg]
     """Stock's simple queue around a mechanism's ``put`` and ``get``."""
 
     def __init__(self, *, ctx: MechanismContext) -> None:
         self._open(ctx)
         self._rlock = ctx.Lock()
         self._wlock = ctx.Lock()
+
+    def _open(self, ctx: MechanismContext) -> None:
+        """Make the channel."""
+        raise NotImplementedError
 
     def __getstate__(self) -> Any:
         assert_spawning(self)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
 from multiprocessing import sharedctypes
 from typing import TYPE_CHECKING, Any
+
+from ..contracts import MemoryProvider
 
 if TYPE_CHECKING:
     from .._context import MechanismContext
 
 __all__ = ["raw_array", "raw_value", "with_lock"]
-
-Provider = Callable[[int], Any]
 
 
 def ctype(typecode_or_type: Any) -> Any:
@@ -24,19 +23,19 @@ def ctype(typecode_or_type: Any) -> Any:
     return found
 
 
-def allocate(provide: Provider, type_: Any) -> Any:
+def allocate(provide: MemoryProvider, type_: Any) -> Any:
     """A zeroed object of `type_` in a block of its own."""
     return sharedctypes.rebuild_ctype(type_, provide(ctypes.sizeof(type_)), None)  # type: ignore[attr-defined]
 
 
-def raw_value(provide: Provider, typecode_or_type: Any, *args: Any) -> Any:
+def raw_value(provide: MemoryProvider, typecode_or_type: Any, *args: Any) -> Any:
     """Stock's RawValue in memory from `provide`."""
     obj = allocate(provide, ctype(typecode_or_type))
     obj.__init__(*args)
     return obj
 
 
-def raw_array(provide: Provider, typecode_or_type: Any, size_or_initializer: Any) -> Any:
+def raw_array(provide: MemoryProvider, typecode_or_type: Any, size_or_initializer: Any) -> Any:
     """Stock's RawArray in memory from `provide`."""
     type_ = ctype(typecode_or_type)
     if isinstance(size_or_initializer, int):

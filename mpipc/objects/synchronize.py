@@ -7,6 +7,8 @@ from multiprocessing import synchronize
 from multiprocessing.context import assert_spawning
 from typing import TYPE_CHECKING, Any
 
+from ..contracts import WaitingRoom
+
 if TYPE_CHECKING:
     from .._context import MechanismContext
 
@@ -41,17 +43,16 @@ class Count:
         return self._value == 0
 
 
-class ConditionSurface(synchronize.Condition):
+class ConditionSurface(WaitingRoom, synchronize.Condition):
     """Stock's condition around a mechanism's waiting room.
 
-    The mechanism's class stands before this one and offers ``wait``, ``notify``, ``notify_all``,
-    ``_waiters`` and ``_open(block)``.
+    A mechanism's class stands before this one, see :class:`mpipc.contracts.WaitingRoom`.
     """
 
     def __init__(self, lock: Any = None, *, ctx: MechanismContext) -> None:
         self._lock = lock or ctx.RLock()
         self._open()
-        self._make_methods()
+        self._make_methods()  # type: ignore[attr-defined]
 
     def __getstate__(self) -> Any:
         assert_spawning(self)
@@ -60,7 +61,7 @@ class ConditionSurface(synchronize.Condition):
     def __setstate__(self, state: Any) -> None:
         self._lock, block = state
         self._open(block)
-        self._make_methods()
+        self._make_methods()  # type: ignore[attr-defined]
 
     @property
     def _sleeping_count(self) -> Count:
