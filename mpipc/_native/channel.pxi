@@ -235,7 +235,7 @@ cdef int walk_lane(Chan* c, uint32_t epoch) noexcept nogil:
 cdef int recover(Chan* c, Bell* bell) noexcept nogil:
     """Lock held, its last owner died inside. Idempotent: dying in here leaves it to the next."""
     cdef channel* h = c.h
-    cdef uint32_t page = 1, pages, holder, epoch, before = 0
+    cdef uint32_t page = 1, pages, holder, epoch, before = 0, run = 0
     cdef uint32_t head_page, tail_page
     cdef int i, unread = 0
     if load64_acquire(&h.magic) != CHANNEL_MAGIC:
@@ -280,12 +280,20 @@ cdef int recover(Chan* c, Bell* bell) noexcept nogil:
         if extent_at(c, page).epoch == epoch:
             if not holder & EXTENT_LINKED:
                 set_desc(extent_at(c, page), describe(pages, EXTENT_LINKED))
-        elif holder == EXTENT_FREE:
-            list_push(c, page)
+            holder = EXTENT_LINKED
         elif holder & EXTENT_LINKED or owner_dead(holder):
             set_desc(extent_at(c, page), describe(pages, EXTENT_FREE))
-            list_push(c, page)
+            holder = EXTENT_FREE
+        if holder == EXTENT_FREE and run:
+            join_next(c, run, page)
+        elif holder == EXTENT_FREE:
+            run = page
+        elif run:
+            list_push(c, run)
+            run = 0
         page += pages
+    if run:
+        list_push(c, run)
     # What the dead one did to the doorbell.
     if bell.read_fd >= 0 and ioctl(bell.read_fd, SIOCINQ, &unread) == 0:
         h.bells = <uint32_t>unread
@@ -318,6 +326,11 @@ cdef inline bint is_full(channel* h, uint64_t size) noexcept nogil:
     if h.maxsize and count_between(h.head, h.tail) >= h.maxsize:
         return True
     return h.maxbytes != 0 and h.backlog != 0 and h.backlog + size > h.maxbytes
+
+
+cdef inline uint64_t capacity(Chan* c, uint32_t page) noexcept nogil:
+    """Bytes that the extent at `page` has for its payload."""
+    return (<uint64_t>pages_of(extent_at(c, page).desc) << PAGE_SHIFT) - sizeof(extent)
 
 
 cdef inline char* payload(Chan* c, uint32_t page) noexcept nogil:
@@ -476,7 +489,7 @@ cdef int take_message(Chan* c, Bell* bell, char* buffer, Taken* out,
         size = rec.size
         out.page = rec.page
         if (not tiles(c, out.page) or <uint32_t>extent_at(c, out.page).desc != EXTENT_LINKED
-                or pages_for(size) > pages_of(extent_at(c, out.page).desc)):
+                or size > capacity(c, out.page)):
             channel_unlock(c)
             return CORRUPT
         out.data = payload(c, out.page)

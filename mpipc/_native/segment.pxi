@@ -174,7 +174,7 @@ cdef void join_next(Chan* c, uint32_t page, uint32_t next_) noexcept nogil:
 
 
 cdef void extent_free(Chan* c, uint32_t page) noexcept nogil:
-    """Lock held. The extent is ours, a dead process's, or unlinked; merge it with its neighbours."""
+    """Lock held. The extent is ours, a dead process's or unlinked; joins it to free neighbours."""
     cdef extent* e = extent_at(c, page)
     cdef uint32_t after
     if not tiles(c, page):

@@ -1,0 +1,147 @@
+"""The message queue of the core: records, chunks, extents, tickets."""
+
+from __future__ import annotations
+
+import queue as queue_errors
+import random
+
+import pytest
+from core_memory import assert_tiled, linked_pages
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import mpipc
+
+CHUNKS = 3 + 2 * 16  # pages of the first chunk, of the one in use and of the spare one
+INLINE = 4096
+
+
+@pytest.fixture
+def channel():
+    return mpipc.get_context("shm", start_method="fork").Pipe(duplex=False)
+
+
+def sizes_around(*edges: int) -> list[int]:
+    return [size for edge in edges for size in (edge - 1, edge, edge + 1)]
+
+
+@pytest.mark.parametrize(
+    "size", [0, 1, *sizes_around(16, INLINE, 2 * 4096 - 64, 65536, 1 << 20, 64 << 20)]
+)
+def test_a_message_comes_back_as_it_was(channel, size):
+    reader, writer = channel
+    message = random.Random(size).randbytes(size)
+    writer.send_bytes(message)
+    assert reader.recv_bytes() == message
+    report = reader.segment.inspect()
+    assert_tiled(report)
+    assert report["count"] == report["backlog"] == 0
+    assert linked_pages(report) <= CHUNKS
+
+
+def test_small_messages_stay_in_the_first_chunk_while_the_reader_keeps_up(channel):
+    reader, writer = channel
+    for i in range(10_000):
+        writer.send_bytes(b"x" * (i % 100))
+        assert len(reader.recv_bytes()) == i % 100
+    assert reader.segment.inspect()["npages"] == 4
+
+
+def test_chunks_are_linked_and_recycled(channel):
+    reader, writer = channel
+    for _ in range(3):
+        for i in range(2000):
+            writer.send_bytes(i.to_bytes(2, "little") * 100)
+        assert linked_pages(reader.segment.inspect()) > CHUNKS
+        for i in range(2000):
+            assert reader.recv_bytes() == i.to_bytes(2, "little") * 100
+    report = reader.segment.inspect()
+    assert_tiled(report)
+    assert linked_pages(report) <= CHUNKS
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.one_of(st.integers(0, 2 * INLINE), st.integers(0, 300_000), st.none(), st.none()),
+        max_size=120,
+    )
+)
+def test_any_sequence_of_puts_and_takes(steps):
+    """A number puts a message of that size, None takes one."""
+    queue = mpipc.get_context("shm", start_method="fork").SimpleQueue()
+    reader, writer = queue._reader, queue._writer
+    expected: list[bytes] = []
+    for number, step in enumerate(steps):
+        waiting = sum(map(len, expected))
+        if step is not None and (not waiting or waiting + step <= 1 << 20):
+            expected.append(number.to_bytes(4, "little") * (step // 4))
+            writer.send_bytes(expected[-1])
+        elif expected:
+            assert reader.recv_bytes() == expected.pop(0)
+        report = queue.segment.inspect()
+        assert_tiled(report)
+        assert report["count"] == len(expected)
+        assert report["backlog"] == sum(map(len, expected))
+    for message in expected:
+        assert reader.recv_bytes() == message
+    assert linked_pages(queue.segment.inspect()) <= CHUNKS
+
+
+def test_memory_is_used_again():
+    """Filling and draining with ever other sizes settles at some size of the segment."""
+    queue = mpipc.get_context("shm", start_method="fork").Queue()
+    dice = random.Random(7)
+    pages = []
+    for _ in range(60):
+        for _ in range(50):
+            queue.put(b"x" * dice.choice([10, 5_000, 40_000, 200_000]))
+        for _ in range(50):
+            queue.get()
+        pages.append(queue.segment.inspect()["npages"])
+    assert pages[-1] <= 2 * pages[10]
+
+
+def test_a_wait_that_times_out_gives_its_ticket_back():
+    context = mpipc.get_context("shm", start_method="fork")
+    queue = context.Queue(1)
+    for _ in range(3):
+        with pytest.raises(queue_errors.Empty):
+            queue.get(timeout=0.01)
+    queue.put(1)
+    for _ in range(3):
+        with pytest.raises(queue_errors.Full):
+            queue.put(2, timeout=0.01)
+    report = queue.segment.inspect()
+    assert report["get_tickets"] == report["put_tickets"] == 0
+
+
+def test_a_full_segment_is_a_memory_error_and_nothing_is_lost():
+    queue = mpipc.get_context("shm", start_method="fork", max_bytes=1 << 20).Queue()
+    held = 0
+    with pytest.raises(MemoryError, match="max_bytes"):
+        while True:
+            queue.put(bytes([held]) * 100_000)
+            held += 1
+    assert held > 5
+    assert_tiled(queue.segment.inspect())
+    assert [queue.get() for _ in range(held)] == [bytes([i]) * 100_000 for i in range(held)]
+    queue.put("room again")
+    assert queue.get() == "room again"
+
+
+def test_the_descriptor_is_rung_once_until_somebody_asks_for_it(channel):
+    reader, writer = channel
+    for i in range(100):
+        writer.send(i)
+    report = reader.segment.inspect()
+    assert report["bells"] == 1 and not report["exposed"]
+    assert [reader.recv() for _ in range(100)] == list(range(100))
+    reader.fileno()
+    report = reader.segment.inspect()
+    assert report["exposed"] and report["bells"] == 0
+    for _ in range(3):
+        writer.send(1)
+        assert reader.segment.inspect()["bells"] == 1
+        reader.recv()
+        assert reader.segment.inspect()["bells"] == 0

@@ -1,0 +1,162 @@
+"""Locks whose holder is gone, and the words behind semaphores, conditions and events."""
+
+from __future__ import annotations
+
+import os
+import warnings
+
+import pytest
+
+import mpipc
+import workers
+from mpipc import OwnerDiedWarning
+from workers import SOON
+
+KINDS = ["Lock", "RLock"]
+
+
+@pytest.fixture
+def context():
+    return mpipc.get_context("shm", start_method="fork")
+
+
+def ended(context, target, *args):
+    child = context.Process(target=target, args=args)
+    child.start()
+    child.join()
+    return child
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_killed_holder_hands_over_with_a_warning(context, kind):
+    lock = getattr(context, kind)()
+    child = ended(context, workers.then_die, lock.acquire)
+    with pytest.warns(OwnerDiedWarning, match=f"process {child.pid} died holding"):
+        assert lock.acquire(timeout=SOON)
+    lock.release()
+    assert lock.acquire(timeout=SOON)
+    lock.release()
+
+
+def test_the_warning_can_be_made_an_error_and_the_lock_is_held(context):
+    lock = context.Lock()
+    ended(context, workers.then_die, lock.acquire)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", OwnerDiedWarning)
+        with pytest.raises(OwnerDiedWarning):
+            lock.acquire(timeout=SOON)
+    lock.release()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_holder_that_ended_normally_still_holds(context, kind):
+    """As with stock: another process may be meant to release it."""
+    lock = getattr(context, kind)()
+    assert ended(context, workers.method, lock, "acquire").exitcode == 0
+    assert not lock.acquire(timeout=0.5)
+    if kind == "Lock":
+        lock.release()
+        assert lock.acquire(timeout=SOON)
+        lock.release()
+
+
+def test_a_living_holder_is_waited_for(context):
+    lock, held, release = context.Lock(), context.Event(), context.Event()
+    child = context.Process(target=workers.hold, args=(lock, held, release))
+    child.start()
+    assert held.wait(SOON)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert not lock.acquire(timeout=0.6)
+        release.set()
+        assert lock.acquire(timeout=SOON)
+    lock.release()
+    child.join()
+
+
+def test_units_of_a_killed_process_stay_taken(context):
+    semaphore = context.Semaphore(2)
+    ended(context, workers.then_die, semaphore.acquire)
+    assert semaphore.get_value() == 1
+
+
+def test_a_killed_waiter_takes_no_wake_up_with_it(context):
+    condition = context.Condition()
+    sleeping = context.Semaphore(0)
+
+    def wait():
+        with condition:
+            sleeping.release()
+            condition.wait()
+
+    def killed_while_waiting():
+        child = context.Process(target=wait)
+        child.start()
+        assert sleeping.acquire(timeout=SOON)
+        with condition:  # the child waits once we get in here
+            child.kill()
+        child.join()
+
+    for _ in range(3):
+        killed_while_waiting()
+    living = context.Process(target=wait)
+    living.start()
+    assert sleeping.acquire(timeout=SOON)
+    with condition:
+        condition.notify()
+    living.join(SOON)
+    assert living.exitcode == 0
+    with condition:
+        assert not condition.wait(0.01)
+
+
+def test_more_wait_than_there_are_slots(context):
+    condition = context.Condition()
+    sleeping, woken = context.Semaphore(0), context.Semaphore(0)
+
+    def wait():
+        with condition:
+            sleeping.release()
+            condition.wait()
+        woken.release()
+
+    threads = [workers.Background(wait) for _ in range(70)]
+    for _ in threads:
+        assert sleeping.acquire(timeout=SOON)
+    with condition:
+        assert condition._sleeping_count.get_value() == 70
+        condition.notify_all()
+    for thread in threads:
+        thread.result()
+    assert woken.get_value() == 70
+
+
+def test_a_waiter_sees_an_event_that_was_set_and_cleared(context):
+    event = context.Event()
+    waiter = workers.Background(event.wait, SOON)
+    assert waiter.blocked()
+    event.set()
+    event.clear()
+    assert waiter.result() is True
+    assert not event.is_set()
+
+
+def test_a_lock_dropped_while_held_leaves_nothing(context):
+    for _ in range(100):
+        lock = context.Lock()
+        lock.acquire()
+        del lock
+    lock = context.Lock()
+    assert lock.acquire(False)
+    lock.release()
+
+
+def test_a_forked_child_does_not_own_what_its_parent_holds(context):
+    lock = context.RLock()
+    lock.acquire()
+    pid = os.fork()
+    if not pid:
+        os._exit(0 if not lock._is_mine() and lock._count() == 0 else 1)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert lock._is_mine()
+    lock.release()

@@ -1,0 +1,153 @@
+"""What the next owner of a channel's lock makes of what a dead one left behind.
+
+The states are written by hand, as a process killed between two particular stores leaves them, and
+the lock is marked as the kernel marks it.
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from core_memory import (
+    FREE_LIST,
+    FREE_LISTS,
+    LINKED,
+    PAGE,
+    READ_AT,
+    SPARE,
+    WRITE_AT,
+    assert_tiled,
+    linked_pages,
+    words,
+)
+
+import mpipc
+
+SMALL = [b"%d" % i for i in range(5)]
+LARGE = [bytes([i]) * 20_000 for i in range(5)]
+
+
+@pytest.fixture
+def queue():
+    queue = mpipc.get_context("shm", start_method="fork").Queue()
+    for small, large in zip(SMALL, LARGE, strict=True):
+        queue.put(small)
+        queue.put(large)
+    return queue
+
+
+def drained(queue) -> list[bytes]:
+    return [queue.get(timeout=5) for _ in range(queue.qsize())]
+
+
+EVERYTHING = [message for pair in zip(SMALL, LARGE, strict=True) for message in pair]
+
+
+def test_nothing_is_changed_where_nothing_is_wrong(queue):
+    before = queue.segment.inspect()
+    with words(queue.segment) as memory:
+        memory.owner_died()
+    after = queue.segment.inspect()
+    assert after == {**before, "epoch": before["epoch"] + 1}
+    assert drained(queue) == EVERYTHING
+
+
+def test_recovery_can_be_interrupted_and_begun_again(queue):
+    for epoch in range(1, 5):
+        with words(queue.segment) as memory:
+            memory.owner_died()
+        assert queue.segment.inspect()["epoch"] == epoch
+    assert drained(queue) == EVERYTHING
+
+
+def test_an_extent_linked_before_its_commit_is_freed(queue):
+    drained(queue)
+    start, pages, _ = next(e for e in queue.segment.inspect()["extents"] if e[2] == "free")
+    with words(queue.segment) as memory:
+        memory.set64(start * PAGE, pages << 32 | LINKED)
+        memory.owner_died()
+    report = queue.segment.inspect()
+    assert_tiled(report)
+    assert linked_pages(report) <= 35
+
+
+def test_an_extent_of_a_dead_process_is_freed(queue):
+    pid = os.fork()
+    if not pid:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    drained(queue)
+    start, pages, _ = next(e for e in queue.segment.inspect()["extents"] if e[2] == "free")
+    with words(queue.segment) as memory:
+        memory.set64(start * PAGE, pages << 32 | pid)
+        memory.owner_died()
+    report = queue.segment.inspect()
+    assert_tiled(report)
+    assert {holder for _, _, holder in report["extents"]} == {"free", "linked"}
+
+
+def test_an_extent_of_a_living_process_is_left_alone(queue):
+    drained(queue)
+    start, pages, _ = next(e for e in queue.segment.inspect()["extents"] if e[2] == "free")
+    parent = os.getppid()
+    with open(f"/proc/{parent}/stat") as file:
+        started = int(file.read().rpartition(")")[2].split()[19])
+    tag = ((started * 0x9E3779B97F4A7C15 & (1 << 64) - 1) >> 55) << 22 | parent
+    with words(queue.segment) as memory:
+        memory.set64(start * PAGE, pages << 32 | tag)
+        memory.owner_died()
+    assert (start, pages, parent) in queue.segment.inspect()["extents"]
+
+
+@pytest.mark.parametrize("offset", [READ_AT, WRITE_AT, SPARE])
+def test_caches_of_the_header_are_computed_anew(queue, offset):
+    with words(queue.segment) as memory:
+        memory.set32(offset, 0xFFFF)
+        memory.owner_died()
+    assert_tiled(queue.segment.inspect())
+    assert drained(queue) == EVERYTHING
+    queue.put("on")
+    assert queue.get() == "on"
+
+
+def test_free_lists_are_made_anew(queue):
+    drained(queue)
+    before = queue.segment.inspect()
+    with words(queue.segment) as memory:
+        for i in range(FREE_LISTS):
+            memory.set32(FREE_LIST + 4 * i, 0xABCDEF)
+        memory.owner_died()
+    for message in LARGE:
+        queue.put(message)
+    after = queue.segment.inspect()
+    assert after["npages"] == before["npages"], "free extents were not found again"
+    assert drained(queue) == LARGE
+
+
+def test_a_child_killed_while_it_holds_messages_costs_no_memory():
+    """Killed at any moment, again and again: what it held is found and freed."""
+    context = mpipc.get_context("shm", start_method="fork")
+    queue = context.Queue(4)
+
+    def churn():
+        while True:
+            queue.put(b"x" * 100_000)
+            queue.get()
+
+    for delay in range(25):
+        child = context.Process(target=churn)
+        child.start()
+        child.join(delay / 1000)
+        child.kill()
+        child.join()
+        while queue.qsize():
+            assert queue.get(timeout=5) == b"x" * 100_000
+        queue.put("alive")
+        assert queue.get(timeout=5) == "alive"
+    with words(queue.segment) as memory:
+        memory.owner_died()
+    report = queue.segment.inspect()
+    assert_tiled(report)
+    assert linked_pages(report) <= 35
+    assert {holder for _, _, holder in report["extents"]} <= {"free", "linked"}

@@ -1,0 +1,42 @@
+"""The rule between the layers, read from the imports."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import mpipc
+
+ROOT = Path(mpipc.__file__).parent
+
+
+def imports(path: Path) -> set[str]:
+    """The modules of the package that a file imports, as ``layer.module`` or ``module``."""
+    found = set()
+    package = ["mpipc", *path.relative_to(ROOT).parent.parts]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = package[: len(package) - node.level + 1]
+            names = [node.module] if node.module else [alias.name for alias in node.names]
+            found |= {".".join([*base, name]) for name in names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return {name.removeprefix("mpipc.") for name in found if name.startswith("mpipc")}
+
+
+def files(layer: str) -> list[Path]:
+    paths = sorted((ROOT / layer).glob("*.py"))
+    assert paths
+    return paths
+
+
+def test_objects_know_no_mechanism():
+    for path in files("objects"):
+        assert imports(path) <= {"contracts", "_context", "_deadline"}, path
+
+
+def test_nothing_but_the_context_chooses_a_mechanism():
+    for path in [*files("objects"), *files("testing"), *ROOT.glob("*.py")]:
+        assert not any(name.startswith("mechanisms") for name in imports(path)), path
