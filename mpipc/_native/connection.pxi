@@ -10,10 +10,25 @@ cdef class Door:
     """The doorbell of one channel, as far as this process holds its ends open."""
 
     cdef Bell bell
+    cdef int64_t probed             # when the reader was last seen to be there
+    cdef uint64_t closings_seen
 
     def __cinit__(self):
         self.bell.read_fd = -1
         self.bell.write_fd = -1
+
+    cdef bint reader_gone(self) noexcept:
+        """Whether every process has closed the reading end; looks at most every PROBE_NS."""
+        cdef int64_t now
+        if self.bell.read_fd >= 0:
+            return False
+        now = monotonic_ns()
+        if now - self.probed > PROBE_NS or self.closings_seen != closings:
+            if hung_up(self.bell.write_fd):
+                return True
+            self.probed = now
+            self.closings_seen = closings
+        return False
 
 
 cdef int send_pieces(Chan* c, Door door, const Piece* pieces, int count, uint64_t size,
@@ -31,6 +46,9 @@ cdef int send_pieces(Chan* c, Door door, const Piece* pieces, int count, uint64_
                 r = put_message(c, &door.bell, pieces, count, size, &page, False)
             if r == OK:
                 page = 0
+                if c.h.backlog > LONG_BACKLOG:
+                    with nogil:
+                        let_takers_catch_up(c)
                 return OK
             elif r == BUSY:
                 patient = True
@@ -81,6 +99,8 @@ cdef int receive(Chan* c, Door door, char* buffer, Taken* out, int64_t deadline)
                 r = wait_message(c, &door.bell, deadline)
             if r == PAUSED:
                 PyErr_CheckSignals()
+                if door.bell.read_fd < 0:       # closed by another thread
+                    return HUNG_UP
             elif r == TIMED_OUT or r == HUNG_UP:
                 return r
             elif r != OK:
@@ -108,6 +128,8 @@ cdef bint await_message(Chan* c, Door door, int64_t deadline) except -1:
             return waiting(c) != 0
         elif r == PAUSED:
             PyErr_CheckSignals()
+            if door.bell.read_fd < 0:
+                raise OSError("handle is closed")
         else:
             raise failure(r, 0)
     return True
@@ -130,8 +152,6 @@ cdef class ConnectionCore:
     cdef int fd
     cdef public bint _readable
     cdef public bint _writable
-    cdef int64_t probed
-    cdef uint64_t closings_seen
     cdef bint reset_told
 
     def __cinit__(self, *args, **kwargs):
@@ -219,24 +239,15 @@ cdef class ConnectionCore:
 
     cdef int send_all(self, const Piece* pieces, int count, uint64_t size) except -1:
         cdef Chan* c = self.writing()
-        cdef ChannelSegment segment = self.segment
-        cdef int64_t now
-        if self.outward.bell.read_fd < 0:
-            now = monotonic_ns()
-            if now - self.probed > PROBE_NS or self.closings_seen != closings:
-                if hung_up(self.fd):
-                    raise BrokenPipeError(EPIPE, os_strerror(EPIPE))
-                self.probed = now
-                self.closings_seen = closings
-        if send_pieces(c, self.outward, pieces, count, size, NEVER) == HUNG_UP:
+        cdef ChannelSegment segment = self.segment      # outlives a close() by another thread
+        if (self.outward.reader_gone()
+                or send_pieces(c, self.outward, pieces, count, size, NEVER) == HUNG_UP):
             if self.fd < 0:
                 raise OSError("handle is closed")
             raise BrokenPipeError(EPIPE, os_strerror(EPIPE))
         return 0
 
-    cdef ChannelSegment take(self, char* buffer, Taken* out):
-        cdef Chan* c = self.reading()
-        cdef ChannelSegment segment = self.segment
+    cdef int take(self, Chan* c, ChannelSegment segment, char* buffer, Taken* out) except -1:
         if receive(c, self.inward, buffer, out, NEVER) == HUNG_UP:
             if self.fd < 0:
                 raise OSError("handle is closed")
@@ -248,7 +259,7 @@ cdef class ConnectionCore:
                     self.reset_told = True
                     raise ConnectionResetError(ECONNRESET, os_strerror(ECONNRESET))
             raise EOFError
-        return segment
+        return 0
 
     def send_bytes(self, buf, offset=0, size=None):
         """Send the bytes data from a bytes-like object"""
@@ -292,8 +303,10 @@ cdef class ConnectionCore:
         """Receive a (picklable) object"""
         cdef char buffer[4096]
         cdef Taken taken
-        cdef ChannelSegment segment = self.take(buffer, &taken)
-        return decode(segment, self.rx, &taken)
+        cdef Chan* c = self.reading()
+        cdef ChannelSegment segment = self.segment      # outlives a close() by another thread
+        self.take(c, segment, buffer, &taken)
+        return decode(segment, c, &taken)
 
     def recv_bytes(self, maxlength=None):
         """
@@ -302,14 +315,14 @@ cdef class ConnectionCore:
         cdef char buffer[4096]
         cdef Taken taken
         cdef Py_ssize_t most = -1
-        cdef ChannelSegment segment
-        self.reading()
+        cdef Chan* c = self.reading()
+        cdef ChannelSegment segment = self.segment
         if maxlength is not None:
             most = maxlength
             if most < 0:
                 raise ValueError("negative maxlength")
-        segment = self.take(buffer, &taken)
-        out = as_bytes(segment, self.rx, &taken)
+        self.take(c, segment, buffer, &taken)
+        out = as_bytes(segment, c, &taken)
         if most >= 0 and len(out) > most:
             # Stock cannot go on in mid-message: it gives up the reading side.
             if self._writable:
@@ -328,9 +341,9 @@ cdef class ConnectionCore:
         cdef Taken taken
         cdef Py_buffer view
         cdef Py_ssize_t start
-        cdef ChannelSegment segment
+        cdef Chan* c = self.reading()
+        cdef ChannelSegment segment = self.segment
         cdef Lease hold = None
-        self.reading()
         PyObject_GetBuffer(buf, &view, PyBUF_WRITABLE)
         try:
             start = offset
@@ -338,11 +351,11 @@ cdef class ConnectionCore:
                 raise ValueError("negative offset")
             if start > view.len:
                 raise ValueError("offset too large")
-            segment = self.take(buffer, &taken)
+            self.take(c, segment, buffer, &taken)
             if <uint64_t>(view.len - start) < taken.size:
-                raise BufferTooShort(as_bytes(segment, self.rx, &taken))
+                raise BufferTooShort(as_bytes(segment, c, &taken))
             if taken.page:
-                hold = lease(segment, self.rx, &taken)
+                hold = lease(segment, c, &taken)
             copy(<char*>view.buf + start, taken.data, taken.size)
             return taken.size
         finally:
@@ -452,7 +465,7 @@ cdef class QueueEnds:
         cdef int r = HUNG_UP
         if self.door.bell.write_fd < 0:
             raise OSError("handle is closed")
-        if self.door.bell.read_fd >= 0 or not hung_up(self.door.bell.write_fd):
+        if not self.door.reader_gone():
             r = send_pieces(c, self.door, codec.sink.pieces, codec.sink.count, codec.sink.size,
                             deadline)
         if r == HUNG_UP:

@@ -93,6 +93,7 @@ ctypedef struct Chan:
     uint32_t reached        # pages known to lie within the file and the window
     Spin get_spin
     Spin put_spin
+    uint64_t head_seen      # by the last put that found a long backlog
 
 
 cdef inline extent* extent_at(Chan* c, uint32_t page) noexcept nogil:
