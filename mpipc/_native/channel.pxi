@@ -412,6 +412,7 @@ cdef int put_message(Chan* c, Bell* bell, const Piece* pieces, int count, uint64
     else:
         rec.kind = RECORD_INLINE
         gather(<char*>(rec + 1), pieces, count)
+    call = h.get_given != h.get_called
     if h.exposed:
         if present == 0:
             ring(bell.write_fd)
@@ -419,6 +420,9 @@ cdef int put_message(Chan* c, Bell* bell, const Piece* pieces, int count, uint64
     elif h.bells == 0:
         h.bells = 1
         late_ring = True
+    if call or late_ring:
+        h.rung_at = monotonic_ns()
+        h.rung_on = sched_getcpu()
     compiler_fence()
     store64_release(&h.tail, place(position + need, <uint32_t>tail + 1))      # COMMIT
     compiler_fence()
@@ -427,7 +431,6 @@ cdef int put_message(Chan* c, Bell* bell, const Piece* pieces, int count, uint64
         if h.spare == fresh:
             h.spare = 0
     h.backlog += size
-    call = h.get_given != h.get_called
     if call:
         h.get_called += 1
     channel_unlock(c)
@@ -580,11 +583,19 @@ cdef int wait_message(Chan* c, Bell* bell, int64_t deadline) noexcept nogil:
     Sleeps on the doorbell where the channel says so, since only a descriptor tells at once that
     the other side is gone; else on `tail`, which is cheaper, and then looks for that every tick.
     """
-    if waiting(c) or spin_while64(&c.get_spin, &c.h.tail, load64_acquire(&c.h.tail)):
+    cdef uint64_t tail = load64_acquire(&c.h.tail)
+    cdef int64_t began
+    cdef int r
+    if waiting(c) or spin_while64(&c.get_spin, &c.h.tail, tail):
         return OK
+    began = monotonic_ns()
     if c.h.flags & CHANNEL_WAITS_ON_FD:
-        return wait_on_bell(c, bell, deadline)
-    return wait_on_tail(c, bell, deadline)
+        r = wait_on_bell(c, bell, deadline)
+    else:
+        r = wait_on_tail(c, bell, deadline)
+    if r == OK:
+        sleep_ended(&c.get_spin, began, c.h.rung_at, c.h.rung_on)
+    return r
 
 
 cdef int wait_on_bell(Chan* c, Bell* bell, int64_t deadline) noexcept nogil:

@@ -7,7 +7,6 @@
 
 cdef int64_t TICK_NS = 100_000_000
 cdef int64_t NEVER = <int64_t>0x7fffffffffffffff
-cdef int64_t SPIN_NS = 10_000
 
 
 cdef inline uint32_t* low_half(uint64_t* word) noexcept nogil:
@@ -39,53 +38,90 @@ cdef inline int64_t slice_until(int64_t deadline, int64_t tick) noexcept nogil:
 
 
 # Spinning pays only against a peer that is running on another core right now, so each handle keeps
-# credit: success earns one, failure costs two, and without credit one wait in 32 probes again.
+# credit: a spin that succeeds earns one, one that fails costs two, and without credit there is none.
+#
+# Two processes that answer each other and both sleep would do so for ever: each one's answer takes
+# as long as its waking, far longer than a spin. Two things get them out of it. After SHORT_SLEEPS
+# sleeps that were short, a handle spins for BURST_NS a few times, long enough for a peer to wake
+# and answer. And a sleeper learns from the time at which its waker rang whether a spin would have
+# sufficed; so the peer of one that is in its burst gains credit while it still sleeps.
 ctypedef struct Spin:
     int credit
-    int probe
-    int age
+    int burst               # long spins left
+    int short_sleeps        # since the last burst
+    int age                 # waits until affinity is looked at again
+    bint apart              # the last waker rang from another processor than ours
 
+cdef int64_t SPIN_NS = 10_000
+cdef int64_t BURST_NS = 100_000
+cdef int64_t SHORT_SLEEP_NS = 300_000
+cdef int SHORT_SLEEPS = 32
+cdef int BURST = 3
+cdef int MOST_CREDIT = 8
 cdef int cpus = 0
 
 
-cdef bint may_spin(Spin* s) noexcept nogil:
+cdef inline void spin_start(Spin* s) noexcept nogil:
+    s.credit = MOST_CREDIT // 2
+    s.burst = BURST
+    s.short_sleeps = 0
+    s.age = 0
+    s.apart = False
+
+
+cdef int64_t spin_budget(Spin* s) noexcept nogil:
+    """How long the next wait may spin, in ns; 0 for not at all."""
     global cpus
     if s.age == 0 or cpus == 0:     # affinity may change under a long-lived process
         cpus = usable_cpus()
         s.age = 64
     s.age -= 1
-    if cpus < 2:
-        return False
-    if s.credit > 0:
-        return True
-    s.probe += 1
-    if s.probe < 32:
-        return False
-    s.probe = 0
-    return True
+    if cpus < 2 and not s.apart:
+        return 0
+    if s.burst > 0:
+        s.burst -= 1
+        return BURST_NS
+    return SPIN_NS if s.credit > 0 else 0
 
 
-cdef inline void spin_paid(Spin* s, bint paid) noexcept nogil:
+cdef inline void spin_ended(Spin* s, bint paid) noexcept nogil:
     if paid:
-        if s.credit < 8:
-            s.credit += 1
+        s.credit = min(s.credit + 1, MOST_CREDIT)
     else:
-        s.credit = s.credit - 2 if s.credit > 2 else 0
+        s.credit = max(s.credit - 2, 0)
+
+
+cdef void sleep_ended(Spin* s, int64_t began, int64_t rung, int cpu) noexcept nogil:
+    """Learn from a sleep that ended in a wake-up, rung at that time on that processor."""
+    s.apart = cpu != sched_getcpu()
+    if not s.apart:
+        s.credit = 0
+        s.short_sleeps = 0
+        return
+    if 0 <= rung - began < SPIN_NS:
+        s.credit = min(s.credit + 3, MOST_CREDIT)
+    if monotonic_ns() - began < SHORT_SLEEP_NS:
+        s.short_sleeps += 1
+        if s.short_sleeps >= SHORT_SLEEPS:
+            s.short_sleeps = 0
+            s.burst = BURST
+    else:
+        s.short_sleeps = 0
 
 
 cdef bint spin_while64(Spin* s, uint64_t* word, uint64_t seen) noexcept nogil:
     """Whether *word left `seen` within the time that spinning is worth."""
-    cdef int64_t end
+    cdef int64_t budget = spin_budget(s), end
     cdef int i
-    if not may_spin(s):
+    if budget == 0:
         return False
-    end = monotonic_ns() + SPIN_NS
+    end = monotonic_ns() + budget
     while True:
         for i in range(16):
             if load64_acquire(word) != seen:
-                spin_paid(s, True)
+                spin_ended(s, True)
                 return True
             cpu_relax()
         if monotonic_ns() >= end:
-            spin_paid(s, False)
+            spin_ended(s, False)
             return False

@@ -34,6 +34,8 @@
  *   140    4    epoch      lock                       recoveries so far
  *   144    4    last       lock                       start of the last extent
  *   148    4    swept      lock                       npages when dead holders were last looked for
+ *   152    8    rung_at    lock                       when a sleeper was last woken, monotonic ns
+ *   160    4    rung_on    lock                       on which processor
  *   192    84   free_list  lock                       first free extent of 2^i pages and more
  *
  * lock word: 0 free | tid held | tid+WAITERS held, somebody sleeps | OWNER_DIED kernel's mark:
@@ -108,7 +110,9 @@ typedef struct channel {
     uint32_t epoch;
     uint32_t last;
     uint32_t swept;
-    char line2[40];
+    int64_t rung_at;
+    int32_t rung_on;
+    char line2[28];
     uint32_t free_list[FREE_LISTS];
 } channel;
 
@@ -169,6 +173,7 @@ AT(channel, npages, 112);
 AT(channel, backlog, 120);
 AT(channel, read_at, 128);
 AT(channel, epoch, 140);
+AT(channel, rung_at, 152);
 AT(channel, free_list, 192);
 AT(extent, epoch, 8);
 AT(record, page, 12);

@@ -1,4 +1,4 @@
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 
 cdef extern from "_native/layout.h" nogil:
@@ -37,6 +37,8 @@ cdef extern from "_native/layout.h" nogil:
         uint32_t epoch
         uint32_t last
         uint32_t swept
+        int64_t rung_at
+        int32_t rung_on
         uint32_t* free_list
 
     ctypedef struct extent:

@@ -39,6 +39,7 @@ cdef extern from *:
     }
     """
     int usable_cpus() nogil
+    int sched_getcpu() nogil
     int sched_yield() nogil
 
 cdef extern from "<fcntl.h>" nogil:

@@ -243,8 +243,8 @@ cdef class ChannelSegment(Segment):
             self.chan[i].maxsize = maxsize
             self.chan[i].maxbytes = maxbytes
             self.chan[i].maxpages = maxpages
-            self.chan[i].get_spin.credit = 4
-            self.chan[i].put_spin.credit = 4
+            spin_start(&self.chan[i].get_spin)
+            spin_start(&self.chan[i].put_spin)
 
     cdef Chan* open(self, int which) except NULL:
         cdef int r

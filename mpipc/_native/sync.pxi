@@ -60,16 +60,17 @@ cdef int take_slowly(uint64_t* word, uint64_t owner, Spin* spin, int64_t* tick,
         slept = SLEEPERS
     else:
         tick[0] = FIRST_SLICE_NS
-    if not slept and may_spin(spin):
-        end = monotonic_ns() + SPIN_NS
+    end = 0 if slept else spin_budget(spin)
+    if end:
+        end += monotonic_ns()
         while True:
             for i in range(16):
                 if <uint32_t>load64(word) & VALUE and try_take(word, owner):
-                    spin_paid(spin, True)
+                    spin_ended(spin, True)
                     return OK
                 cpu_relax()
             if monotonic_ns() >= end:
-                spin_paid(spin, False)
+                spin_ended(spin, False)
                 break
     while True:
         seen = load64(word)
@@ -151,7 +152,7 @@ cdef class SemLock:
 
     def __cinit__(self, *args, **kwargs):
         self.process = process_generation
-        self.spin.credit = 4
+        spin_start(&self.spin)
 
     cdef int attach(self, Block block, int kind, uint32_t maxvalue, bint owned) except -1:
         self.block = block
@@ -446,7 +447,7 @@ cdef class ConditionCore:
         self.block = checked(block, sizeof(condition)) if block else new_block(sizeof(condition))
         block = self.block
         self.c = <condition*>block.data
-        self.spin.credit = 4
+        spin_start(&self.spin)
 
     def wait(self, timeout=None):
         """Release the lock, sleep until notified, take the lock again.
@@ -530,7 +531,7 @@ cdef class EventCore:
     cdef int attach(self, Block block) except -1:
         self.block = block
         self.word = <uint32_t*>block.data
-        self.spin.credit = 4
+        spin_start(&self.spin)
         return 0
 
     def _open(self):
@@ -592,17 +593,18 @@ cdef int event_sleep(uint32_t* word, uint32_t sets, Spin* spin, int64_t deadline
     cdef uint32_t seen
     cdef int64_t left, end
     cdef int i
-    if may_spin(spin):
-        end = monotonic_ns() + SPIN_NS
+    end = spin_budget(spin)
+    if end:
+        end += monotonic_ns()
         while True:
             for i in range(16):
                 seen = load32_acquire(word)
                 if seen & EVENT_SET or seen >> 2 != sets:
-                    spin_paid(spin, True)
+                    spin_ended(spin, True)
                     return OK
                 cpu_relax()
             if monotonic_ns() >= end:
-                spin_paid(spin, False)
+                spin_ended(spin, False)
                 break
     while True:
         seen = load32_acquire(word)
