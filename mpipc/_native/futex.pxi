@@ -38,7 +38,7 @@ cdef inline int64_t slice_until(int64_t deadline, int64_t tick) noexcept nogil:
 
 
 # Spinning pays only against a peer that is running on another core right now, so each handle keeps
-# credit: a spin that succeeds earns one, one that fails costs two, and without credit there is none.
+# credit: a spin that succeeds earns one, one that fails costs two; without credit there is none.
 #
 # Two processes that answer each other and both sleep would do so for ever: each one's answer takes
 # as long as its waking, far longer than a spin. Two things get them out of it. After SHORT_SLEEPS

@@ -16,6 +16,7 @@ from multiprocessing.context import assert_spawning
 from typing import TYPE_CHECKING, Any
 
 from ..contracts import MessageQueue, QueueEnds
+from .views import SemaphoreView
 
 if TYPE_CHECKING:
     from .._context import MechanismContext
@@ -23,40 +24,6 @@ if TYPE_CHECKING:
 SEM_VALUE_MAX = 0x7FFFFFFF  # what stock calls unbounded
 
 __all__ = ["JoinableQueue", "Queue", "SimpleQueue"]
-
-
-class FreePlaces:
-    """Stock's semaphore of free places, read from the queue itself."""
-
-    def __init__(self, queue: Queue) -> None:
-        self._queue = queue
-
-    @property
-    def _semlock(self) -> FreePlaces:
-        return self
-
-    def _get_value(self) -> int:
-        return max(0, self._queue._maxsize - self._queue.qsize())
-
-    def _is_zero(self) -> bool:
-        return self._queue.full()
-
-
-class UnfinishedTasks:
-    """Stock's semaphore of tasks that are not done, read from the queue itself."""
-
-    def __init__(self, queue: JoinableQueue) -> None:
-        self._queue = queue
-
-    @property
-    def _semlock(self) -> UnfinishedTasks:
-        return self
-
-    def _get_value(self) -> int:
-        return self._queue._unfinished()
-
-    def _is_zero(self) -> bool:
-        return self._queue._unfinished() == 0
 
 
 class Queue(MessageQueue, queues.Queue):  # type: ignore[type-arg]
@@ -112,8 +79,9 @@ class Queue(MessageQueue, queues.Queue):  # type: ignore[type-arg]
         self._reset()
 
     @property
-    def _sem(self) -> FreePlaces:
-        return FreePlaces(self)
+    def _sem(self) -> SemaphoreView:
+        """The places that are free."""
+        return SemaphoreView(lambda: max(0, self._maxsize - self.qsize()))
 
     @property
     def _poll(self) -> Any:
@@ -171,8 +139,9 @@ class JoinableQueue(MessageQueue, queues.JoinableQueue):  # type: ignore[type-ar
         self._cond = state[-1]
 
     @property
-    def _unfinished_tasks(self) -> UnfinishedTasks:
-        return UnfinishedTasks(self)
+    def _unfinished_tasks(self) -> SemaphoreView:
+        """The tasks that are not done."""
+        return SemaphoreView(self._unfinished)
 
     def task_done(self) -> None:
         """Say that a task taken from the queue is done."""

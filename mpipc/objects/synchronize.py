@@ -8,6 +8,7 @@ from multiprocessing.context import assert_spawning
 from typing import TYPE_CHECKING, Any
 
 from ..contracts import WaitingRoom
+from .views import SemaphoreView
 
 if TYPE_CHECKING:
     from .._context import MechanismContext
@@ -21,26 +22,6 @@ def checked_value(value: int, most: int) -> int:
     if not 0 <= number <= most:
         raise ValueError(f"a semaphore's value must be between 0 and {most}, got {value}")
     return number
-
-
-class Count:
-    """One of the three semaphores that stock's Condition is made of, as a number to read."""
-
-    def __init__(self, value: int) -> None:
-        self._value = value
-
-    @property
-    def _semlock(self) -> Count:
-        return self
-
-    def get_value(self) -> int:
-        return self._value
-
-    def _get_value(self) -> int:
-        return self._value
-
-    def _is_zero(self) -> bool:
-        return self._value == 0
 
 
 class ConditionSurface(WaitingRoom, synchronize.Condition):
@@ -64,16 +45,18 @@ class ConditionSurface(WaitingRoom, synchronize.Condition):
         self._make_methods()  # type: ignore[attr-defined]
 
     @property
-    def _sleeping_count(self) -> Count:
-        return Count(self._waiters())
+    def _sleeping_count(self) -> SemaphoreView:
+        return SemaphoreView(self._waiters)
 
     @property
-    def _woken_count(self) -> Count:
-        return Count(0)
+    def _woken_count(self) -> SemaphoreView:
+        """Always 0: who was woken no longer counts as asleep."""
+        return SemaphoreView(int)
 
     @property
-    def _wait_semaphore(self) -> Count:
-        return Count(0)
+    def _wait_semaphore(self) -> SemaphoreView:
+        """Always 0: each sleeper is woken by itself."""
+        return SemaphoreView(int)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}({self._lock}, {self._waiters()})>"
