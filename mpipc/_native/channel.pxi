@@ -93,7 +93,10 @@ cdef int channel_open(Chan* c) noexcept nogil:
             r = reach_pages(c)
             if r == OK:
                 r = recover(c, &nobody)
-        robust_unlock(&c.h.lock)
+        if r == OK:
+            robust_unlock(&c.h.lock)
+        else:
+            robust_unlock_damaged(&c.h.lock)
     if r == OK and c.h.version != CHANNEL_VERSION:
         r = CORRUPT
     if r != OK:
@@ -135,23 +138,24 @@ cdef inline int channel_lock(Chan* c, Bell* bell, bint patient) noexcept nogil:
         r = reach_pages(c)
     if r == OK and got == LOCKED_RECOVER:
         r = recover(c, bell)
-    if r != OK:
+    if r != OK and got == LOCKED_RECOVER:
+        robust_unlock_damaged(&c.h.lock)
+    elif r != OK:
         channel_unlock(c)
     return r
 
 
 # --- the doorbell -------------------------------------------------------------------------------
-# Bytes in a socket pair, which also proves that the other end is alive. `bells` counts those sent
-# and not drained. Whenever messages wait, a byte is there or on its way:
+# A byte in a socket pair, which also proves that the other end is alive. `bells` counts bytes sent
+# and not drained. All of it happens under the lock:
 #
-#   unexposed  A put rings if bells is 0, after the lock. Bytes stay until a taker goes to sleep on
-#              the descriptor: it drains them under the lock, having seen the channel empty.
-#   exposed    (somebody has asked for fileno()) The descriptor is readable exactly while messages
-#              wait: a put into an empty channel rings before its commit, the take that empties it
-#              drains. Killed in between, it is readable though nothing is there; whoever looks
-#              recovers.
+#   a put into a channel whose bells is 0 rings, before its commit;
+#   a taker about to sleep on the descriptor drains, having seen the channel empty;
+#   once somebody has asked for fileno() (`exposed`), so does the take that empties the channel.
 #
-# Only counted bytes are drained where the socket may also carry descriptors (send_handle).
+# So a byte is there whenever messages wait, and, exposed, only then. Killed between ringing and
+# committing, the descriptor is readable though nothing is there; whoever looks recovers.
+# Only counted bytes are drained, for the socket may also carry descriptors (send_handle).
 
 cdef inline void ring(int fd) noexcept nogil:
     cdef char byte = 0
@@ -160,28 +164,15 @@ cdef inline void ring(int fd) noexcept nogil:
 
 
 cdef void drain(Chan* c, int fd) noexcept nogil:
-    """Lock held. Take back the counted bytes that have arrived."""
+    """Lock held, channel empty. From here on the descriptor turns readable with the next put."""
     cdef char bytes_[64]
     cdef ssize_t n
     while c.h.bells and fd >= 0:
         n = recv(fd, bytes_, min(c.h.bells, <uint32_t>64), MSG_DONTWAIT)
         if n <= 0:
-            break                   # still on its way from a sender that has left the lock
+            c.h.bells = 0           # somebody else has read them
+            break
         c.h.bells -= <uint32_t>n
-
-
-cdef void arm(Chan* c, int fd) noexcept nogil:
-    """Lock held, channel empty: from here on the descriptor turns readable with the next put.
-
-    Takes whatever is there: a byte whose sender was killed before sending it must not count.
-    """
-    cdef char bytes_[64]
-    if c.h.exposed:
-        drain(c, fd)
-    elif c.h.bells:
-        while recv(fd, bytes_, 64, MSG_DONTWAIT) == 64:
-            continue
-        c.h.bells = 0
 
 
 cdef int channel_expose(Chan* c, Bell* bell) noexcept nogil:
@@ -241,6 +232,8 @@ cdef int recover(Chan* c, Bell* bell) noexcept nogil:
     if load64_acquire(&h.magic) != CHANNEL_MAGIC:
         channel_format(c)
     h.epoch += 1
+    if h.epoch == 0:
+        h.epoch = 1                 # 0 stands for "not found reachable"
     epoch = h.epoch
     # Which chunks head and tail are in; where each extent's predecessor is.
     head_page = <uint32_t>(position_of(h.head) >> PAGE_SHIFT)
@@ -252,6 +245,7 @@ cdef int recover(Chan* c, Bell* bell) noexcept nogil:
             return CORRUPT
         pages = pages_of(extent_at(c, page).desc)
         extent_at(c, page).prev = before
+        extent_at(c, page).epoch = 0        # a header may lie where a payload was
         if page <= head_page < page + pages:
             h.read_at = page
         if page <= tail_page < page + pages:
@@ -333,6 +327,11 @@ cdef inline uint64_t capacity(Chan* c, uint32_t page) noexcept nogil:
     return (<uint64_t>pages_of(extent_at(c, page).desc) << PAGE_SHIFT) - sizeof(extent)
 
 
+cdef inline bint seems_full(Chan* c) noexcept nogil:
+    """Whether a put would have to wait for items to be taken, at one instant, without the lock."""
+    return c.h.maxsize != 0 and waiting(c) >= c.h.maxsize
+
+
 cdef inline char* payload(Chan* c, uint32_t page) noexcept nogil:
     return <char*>extent_at(c, page) + sizeof(extent)
 
@@ -346,7 +345,7 @@ cdef int put_message(Chan* c, Bell* bell, const Piece* pieces, int count, uint64
     cdef channel* h = c.h
     cdef uint64_t head, tail, position, end, start
     cdef uint32_t present, chunk, need, fresh = 0
-    cdef bint call, late_ring = False
+    cdef bint call
     cdef record* rec
     cdef int r = channel_lock(c, bell, patient)
     if r != OK:
@@ -413,16 +412,12 @@ cdef int put_message(Chan* c, Bell* bell, const Piece* pieces, int count, uint64
         rec.kind = RECORD_INLINE
         gather(<char*>(rec + 1), pieces, count)
     call = h.get_given != h.get_called
-    if h.exposed:
-        if present == 0:
-            ring(bell.write_fd)
-            h.bells += 1
-    elif h.bells == 0:
-        h.bells = 1
-        late_ring = True
-    if call or late_ring:
+    if call or h.bells == 0:
         h.rung_at = monotonic_ns()
         h.rung_on = sched_getcpu()
+    if h.bells == 0:
+        ring(bell.write_fd)
+        h.bells = 1
     compiler_fence()
     store64_release(&h.tail, place(position + need, <uint32_t>tail + 1))      # COMMIT
     compiler_fence()
@@ -434,8 +429,6 @@ cdef int put_message(Chan* c, Bell* bell, const Piece* pieces, int count, uint64
     if call:
         h.get_called += 1
     channel_unlock(c)
-    if late_ring:
-        ring(bell.write_fd)
     if call:
         futex_wake(low_half(&h.tail), 1)
     return OK
@@ -603,6 +596,7 @@ cdef int wait_on_bell(Chan* c, Bell* bell, int64_t deadline) noexcept nogil:
     cdef timespec t
     cdef int64_t left
     cdef int r
+    cdef bint rung = False, ours
     while True:
         left = slice_until(deadline, TICK_NS)
         if left <= 0:
@@ -613,8 +607,14 @@ cdef int wait_on_bell(Chan* c, Bell* bell, int64_t deadline) noexcept nogil:
         if count_between(c.h.head, c.h.tail):
             channel_unlock(c)
             return OK
-        arm(c, bell.read_fd)
+        ours = c.h.bells != 0
+        drain(c, bell.read_fd)
         channel_unlock(c)
+        if rung and not ours:
+            # The bytes are not ours (send_handle): polling again would spin.
+            r = futex_wait(low_half(&c.h.tail), <uint32_t>load64(&c.h.tail), TICK_NS // 100)
+            if r == EINTR:
+                return PAUSED
         p.fd = bell.read_fd
         p.events = POLLIN
         p.revents = 0
@@ -627,9 +627,7 @@ cdef int wait_on_bell(Chan* c, Bell* bell, int64_t deadline) noexcept nogil:
             return PAUSED
         if p.revents & (POLLHUP | POLLERR):
             return OK if waiting(c) else HUNG_UP
-        # Another taker was faster; or the bytes are not ours, and polling again would spin.
-        if futex_wait(low_half(&c.h.tail), <uint32_t>load64(&c.h.tail), TICK_NS // 100) == EINTR:
-            return PAUSED
+        rung = True         # a put that has yet to commit, or another taker was faster
 
 
 cdef int wait_on_tail(Chan* c, Bell* bell, int64_t deadline) noexcept nogil:

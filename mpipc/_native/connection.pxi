@@ -95,12 +95,12 @@ cdef int receive(Chan* c, Door door, char* buffer, Taken* out, int64_t deadline)
         elif r == WOULD_BLOCK:
             if deadline == 0:
                 return TIMED_OUT
+            if door.bell.read_fd < 0:       # closed by another thread or a signal handler
+                return HUNG_UP
             with nogil:
                 r = wait_message(c, &door.bell, deadline)
             if r == PAUSED:
                 PyErr_CheckSignals()
-                if door.bell.read_fd < 0:       # closed by another thread
-                    return HUNG_UP
             elif r == TIMED_OUT or r == HUNG_UP:
                 return r
             elif r != OK:
@@ -113,6 +113,8 @@ cdef bint await_message(Chan* c, Door door, int64_t deadline) except -1:
     """Whether a message, or the end of all messages, is there by then."""
     cdef int r
     while not waiting(c):
+        if door.bell.read_fd < 0:
+            raise OSError("handle is closed")
         if door.bell.write_fd < 0 and hung_up(door.bell.read_fd):
             return True
         if deadline == 0:
@@ -128,8 +130,6 @@ cdef bint await_message(Chan* c, Door door, int64_t deadline) except -1:
             return waiting(c) != 0
         elif r == PAUSED:
             PyErr_CheckSignals()
-            if door.bell.read_fd < 0:
-                raise OSError("handle is closed")
         else:
             raise failure(r, 0)
     return True
@@ -541,7 +541,7 @@ cdef class QueueCore(QueueEnds):
             raise ValueError(f"Queue {self!r} is closed")
         self._used = True
         deadline = deadline_of(timeout) if block else 0
-        if deadline == 0 and self.c != NULL and is_full(self.c.h, 0):
+        if deadline == 0 and self.c != NULL and seems_full(self.c):
             raise Full
         try:
             codec = encode(obj)
@@ -587,7 +587,7 @@ cdef class QueueCore(QueueEnds):
 
     def full(self):
         """Whether a put would have to wait."""
-        return is_full(self.channel().h, 0)
+        return seems_full(self.channel())
 
     def _task_done(self):
         """Count one task as done; False when there is none left to count."""

@@ -44,7 +44,9 @@ cdef inline int64_t slice_until(int64_t deadline, int64_t tick) noexcept nogil:
 # as long as its waking, far longer than a spin. Two things get them out of it. After SHORT_SLEEPS
 # sleeps that were short, a handle spins for BURST_NS a few times, long enough for a peer to wake
 # and answer. And a sleeper learns from the time at which its waker rang whether a spin would have
-# sufficed; so the peer of one that is in its burst gains credit while it still sleeps.
+# sufficed; so the peer of one that is in its burst gains credit while it still sleeps. On one
+# processor a spin only delays the peer; a rare burst there makes the kernel move one of the two, if
+# another processor is free.
 ctypedef struct Spin:
     int credit
     int burst               # long spins left
@@ -96,13 +98,11 @@ cdef void sleep_ended(Spin* s, int64_t began, int64_t rung, int cpu) noexcept no
     s.apart = cpu != sched_getcpu()
     if not s.apart:
         s.credit = 0
-        s.short_sleeps = 0
-        return
-    if 0 <= rung - began < SPIN_NS:
+    elif 0 <= rung - began < SPIN_NS:
         s.credit = min(s.credit + 3, MOST_CREDIT)
     if monotonic_ns() - began < SHORT_SLEEP_NS:
         s.short_sleeps += 1
-        if s.short_sleeps >= SHORT_SLEEPS:
+        if s.short_sleeps >= (SHORT_SLEEPS if s.apart else 8 * SHORT_SLEEPS):
             s.short_sleeps = 0
             s.burst = BURST
     else:

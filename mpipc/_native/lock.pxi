@@ -8,13 +8,13 @@ cdef int LOCKED = 0
 cdef int LOCKED_RECOVER = 1        # the previous owner died inside: recover before anything else
 cdef int LOCK_BUSY = 2
 cdef int LOCK_UNUSABLE = 3         # the kernel gives this thread no robust list (a seccomp filter?)
-cdef int SPINS_HOLDING_GIL = 200
+cdef int LOCK_SPINS = 40            # a microsecond or two: what an owner that runs needs at most
 
 
 cdef int robust_lock_slow(uint32_t* word, bint patient) noexcept nogil:
     cdef uint32_t mine = robust_self(), seen
     cdef int i = 0
-    while i < SPINS_HOLDING_GIL:
+    while i < LOCK_SPINS and cpus != 1:
         seen = load32(word)
         if (seen & FUTEX_TID_MASK) == 0:
             if cas32(word, seen, mine | (seen & FUTEX_WAITERS)):
@@ -51,8 +51,17 @@ cdef inline int robust_lock(uint32_t* word, bint patient) noexcept nogil:
     return got
 
 
-cdef inline void robust_unlock(uint32_t* word) noexcept nogil:
+cdef inline void robust_leave(uint32_t* word, uint32_t state) noexcept nogil:
     compiler_fence()
-    if exchange32(word, 0) & FUTEX_WAITERS:
+    if exchange32(word, state) & FUTEX_WAITERS:
         futex_wake(word, 1)
     robust_withdraw()
+
+
+cdef inline void robust_unlock(uint32_t* word) noexcept nogil:
+    robust_leave(word, 0)
+
+
+cdef inline void robust_unlock_damaged(uint32_t* word) noexcept nogil:
+    """Unlock without having repaired what a dead owner left: the next one is told so too."""
+    robust_leave(word, FUTEX_OWNER_DIED)

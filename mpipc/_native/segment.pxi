@@ -214,12 +214,14 @@ cdef int sweep_dead(Chan* c) noexcept nogil:
 
 
 cdef int extent_grow(Chan* c, uint32_t pages) noexcept nogil:
-    """Lock held. Append a free extent of at least `pages`.
+    """Lock held. Append free pages, so that the last extent is a free one of at least `pages`.
 
     Killed before npages is published: the pages are backed, and nobody knows.
     """
     cdef channel* h = c.h
-    cdef uint32_t old = h.npages, more = old // 4, last
+    cdef uint32_t old = h.npages, more = old // 4, last = h.last
+    if tiles(c, last) and <uint32_t>extent_at(c, last).desc == EXTENT_FREE:
+        pages -= min(pages_of(extent_at(c, last).desc), pages - 1)  # they will be joined
     more = min(max(more, <uint32_t>16), <uint32_t>256)
     more = max(more, pages)
     if old >= h.maxpages or pages > h.maxpages - old:
@@ -231,7 +233,6 @@ cdef int extent_grow(Chan* c, uint32_t pages) noexcept nogil:
         if back_pages(&c.view, old, pages) != OK:
             return NO_MEMORY
         more = pages
-    last = h.last
     extent_at(c, old).prev = last if last < old else 0
     set_desc(extent_at(c, old), describe(more, EXTENT_FREE))
     store32_release(&h.npages, old + more)
@@ -285,7 +286,7 @@ cdef int extent_alloc(Chan* c, uint32_t pages, uint32_t holder, uint32_t* found)
     found[0] = extent_find(c, pages, holder)
     if found[0]:
         return OK
-    if h.npages >= 2 * h.swept or pages > h.maxpages - h.npages:
+    if h.npages >= 2 * h.swept or pages >= h.maxpages - h.npages:
         h.swept = h.npages      # looked at again once twice as large
         r = sweep_dead(c)
         if r < 0:

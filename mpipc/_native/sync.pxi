@@ -49,10 +49,9 @@ cdef inline bint give(uint64_t* word, uint32_t maxvalue) noexcept nogil:
 
 
 cdef int take_slowly(uint64_t* word, uint64_t owner, Spin* spin, int64_t* tick,
-                     int64_t deadline) noexcept nogil:
+                     int64_t deadline, uint32_t* dead) noexcept nogil:
     """OK, TAKEN_FROM_DEAD, TIMED_OUT or PAUSED. `tick` is the slice of sleep, 0 at first."""
     cdef uint64_t seen, slept = 0
-    cdef uint32_t holder
     cdef int64_t left, end
     cdef int r, i
     if tick[0]:
@@ -90,12 +89,9 @@ cdef int take_slowly(uint64_t* word, uint64_t owner, Spin* spin, int64_t* tick,
         if r == EINTR:
             return PAUSED
         if r == ETIMEDOUT:
-            seen = load64(word)
-            holder = <uint32_t>(seen >> 32)
-            if owner and holder and not <uint32_t>seen & VALUE and owner_dead(holder):
-                if cas64(word, seen, <uint64_t><uint32_t>seen | owner << 32):
-                    return TAKEN_FROM_DEAD
-            if not <uint32_t>seen & VALUE:
+            if take_from_dead(word, owner, dead):
+                return TAKEN_FROM_DEAD
+            if not <uint32_t>load64(word) & VALUE:
                 return PAUSED
 
 
@@ -106,11 +102,13 @@ cdef Block checked(Block block, size_t size):
     return block
 
 
-cdef int warn_owner_died(lock, uint32_t pid) except -1:
-    warnings.warn(
-        f"process {pid} died holding {lock!r}; it is now yours, and what it protects may be half "
-        "changed", OwnerDiedWarning, stacklevel=2)
-    return 0
+cdef bint take_from_dead(uint64_t* word, uint64_t owner, uint32_t* dead) noexcept nogil:
+    """Inherit a lock whose holder has died; `dead` is its owner tag. About 10 us."""
+    cdef uint64_t seen = load64(word)
+    dead[0] = <uint32_t>(seen >> 32)
+    if not owner or not dead[0] or <uint32_t>seen & VALUE or not owner_dead(dead[0]):
+        return False
+    return cas64(word, seen, <uint64_t><uint32_t>seen | owner << 32)
 
 
 cdef int64_t deadline_of(timeout) except? -1:
@@ -144,6 +142,7 @@ cdef class SemLock:
     cdef int count
     cdef unsigned long thread
     cdef uint64_t process
+    cdef int64_t looked_at      # when a try last looked whether the holder lives
     cdef Spin spin
     cdef PyObject* next
     cdef PyObject* previous
@@ -210,7 +209,7 @@ cdef class SemLock:
         """
         cdef uint64_t owner = me() if self.owned else 0
         cdef int64_t deadline = NEVER, tick = 0
-        cdef uint32_t dead
+        cdef uint32_t dead = 0
         cdef int r
         if timeout is not None:
             deadline = deadline_of(timeout)
@@ -220,22 +219,27 @@ cdef class SemLock:
         if try_take(self.word, owner):
             self.took()
             return True
-        if not block:
-            return False
-        while True:
-            dead = <uint32_t>(load64(self.word) >> 32)
-            with nogil:
-                r = take_slowly(self.word, owner, &self.spin, &tick, deadline)
-            if r == OK:
-                self.took()
-                return True
-            if r == TAKEN_FROM_DEAD:
-                self.took()
-                warn_owner_died(self, dead & OWNER_PID)
-                return True
-            if r == TIMED_OUT:
+        if not block or deadline == 0:
+            # Who only ever tries must find a dead holder too, though not at every try.
+            if self.looked_at + FIRST_SLICE_NS > monotonic_ns():
                 return False
-            PyErr_CheckSignals()
+            self.looked_at = monotonic_ns()
+            if not take_from_dead(self.word, owner, &dead):
+                return False
+            r = TAKEN_FROM_DEAD
+        else:
+            r = PAUSED
+        while r == PAUSED:
+            with nogil:
+                r = take_slowly(self.word, owner, &self.spin, &tick, deadline, &dead)
+            if r == PAUSED:
+                PyErr_CheckSignals()
+        if r == TIMED_OUT:
+            return False
+        self.took()
+        if r == TAKEN_FROM_DEAD:
+            warn_owner_died(self, dead)
+        return True
 
     def release(self):
         """Give the lock or a unit back.
@@ -310,6 +314,19 @@ cdef class SemLock:
     def __setstate__(self, tuple state):
         block, kind, maxvalue, owned = state
         self.attach(checked(block, sizeof(uint64_t)), kind, maxvalue, owned)
+
+
+cdef int warn_owner_died(SemLock lock, uint32_t dead) except -1:
+    """Tell; where warnings are errors, give the lock back first."""
+    pid = dead & OWNER_PID
+    try:
+        warnings.warn(
+            f"process {pid} died holding {lock!r}; it is now yours, and what it protects may be "
+            "half changed", OwnerDiedWarning, stacklevel=2)
+    except OwnerDiedWarning:
+        lock.release()
+        raise
+    return 0
 
 
 # A lock that its process holds when it ends normally stays held: another may be meant to release

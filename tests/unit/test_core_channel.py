@@ -130,6 +130,13 @@ def test_a_full_segment_is_a_memory_error_and_nothing_is_lost():
     assert queue.get() == "room again"
 
 
+def test_a_segment_at_its_cap_joins_its_free_pages_to_the_last_it_may_have():
+    queue = mpipc.get_context("shm", start_method="fork", max_bytes=1 << 20).Queue()
+    for size in (100_000, 400_000, 900_000):
+        queue.put(b"x" * size)
+        assert len(queue.get()) == size
+
+
 def test_the_descriptor_is_rung_once_until_somebody_asks_for_it(channel):
     reader, writer = channel
     for i in range(100):

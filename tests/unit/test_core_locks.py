@@ -38,13 +38,22 @@ def test_a_killed_holder_hands_over_with_a_warning(context, kind):
     lock.release()
 
 
-def test_the_warning_can_be_made_an_error_and_the_lock_is_held(context):
+def test_the_warning_can_be_made_an_error_and_the_lock_is_given_back(context):
     lock = context.Lock()
     ended(context, workers.then_die, lock.acquire)
     with warnings.catch_warnings():
         warnings.simplefilter("error", OwnerDiedWarning)
         with pytest.raises(OwnerDiedWarning):
             lock.acquire(timeout=SOON)
+    assert lock.acquire(False)
+    lock.release()
+
+
+def test_who_only_tries_gets_a_dead_holders_lock_too(context):
+    lock = context.Lock()
+    ended(context, workers.then_die, lock.acquire)
+    with pytest.warns(OwnerDiedWarning):
+        assert lock.acquire(False)
     lock.release()
 
 

@@ -12,6 +12,7 @@ import pytest
 from core_memory import (
     FREE_LIST,
     FREE_LISTS,
+    HEAD,
     LINKED,
     PAGE,
     READ_AT,
@@ -98,6 +99,30 @@ def test_an_extent_of_a_living_process_is_left_alone(queue):
         memory.set64(start * PAGE, pages << 32 | tag)
         memory.owner_died()
     assert (start, pages, parent) in queue.segment.inspect()["extents"]
+
+
+def test_old_payload_in_an_extents_header_says_nothing(queue):
+    """Where a header comes to lie on old payload, that may look like any recovery's number."""
+    drained(queue)
+    start, _pages, _ = next(e for e in queue.segment.inspect()["extents"] if e[2] == "free")
+    with words(queue.segment) as memory:
+        memory.set32(start * PAGE + 8, queue.segment.inspect()["epoch"] + 1)
+        memory.owner_died()
+    report = queue.segment.inspect()
+    assert report["extents"][-1][2] == "free"
+
+
+def test_a_repair_that_failed_is_left_to_the_next(queue):
+    with words(queue.segment) as memory:
+        good = memory.get64(HEAD)
+        memory.set64(HEAD, good ^ 1 << 60)
+        memory.owner_died()
+        for _ in range(2):
+            with pytest.raises(mpipc.SegmentCorrupt):
+                queue.get(timeout=5)
+        memory.set64(HEAD, good)
+    assert queue.segment.inspect()["epoch"] == 3
+    assert drained(queue) == EVERYTHING
 
 
 @pytest.mark.parametrize("offset", [READ_AT, WRITE_AT, SPARE])
