@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import operator
 from multiprocessing import synchronize
 from multiprocessing.context import assert_spawning
@@ -17,10 +18,22 @@ __all__ = ["ConditionSurface", "checked_value"]
 
 
 def checked_value(value: int, most: int) -> int:
-    """The first value of a semaphore, with stock's error for what it cannot be."""
+    """The first value of a semaphore; raises what stock raises for what it cannot be.
+
+    Raises
+    ------
+    TypeError
+        It is no integer.
+    OSError
+        It is negative (EINVAL).
+    OverflowError
+        It is above `most`.
+    """
     number = operator.index(value)
-    if not 0 <= number <= most:
-        raise ValueError(f"a semaphore's value must be between 0 and {most}, got {value}")
+    if number < 0:
+        raise OSError(errno.EINVAL, f"a semaphore's value must not be negative, got {value}")
+    if number > most:
+        raise OverflowError(f"a semaphore's value must be at most {most}, got {value}")
     return number
 
 

@@ -293,3 +293,13 @@ def test_get_from_an_empty_queue_after_errors(make):
     with pytest.raises(queue_errors.Empty):
         queue.get_nowait()
     assert works(queue)
+
+
+@pytest.mark.parametrize("kind", ["Semaphore", "BoundedSemaphore"])
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [(-1, OSError), (1 << 31, OverflowError), (1.5, TypeError), ("1", TypeError)],
+)
+def test_a_bad_first_value_of_a_semaphore(ctx, kind, value, error):
+    with pytest.raises(error):
+        getattr(ctx, kind)(value)
