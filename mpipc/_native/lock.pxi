@@ -34,7 +34,10 @@ cdef int robust_lock_slow(uint32_t* word, bint patient) noexcept nogil:
             if not cas32(word, seen, seen | FUTEX_WAITERS):
                 continue
             seen |= FUTEX_WAITERS
-        futex_wait(word, seen, TICK_NS)
+        if futex_wait(word, seen, TICK_NS) == ETIMEDOUT and thread_gone(seen & FUTEX_TID_MASK):
+            # The kernel did not come to mark the word: it had freed the dead one's memory first,
+            # as it may after an out-of-memory kill.
+            cas32(word, seen, FUTEX_WAITERS | FUTEX_OWNER_DIED)
         mine |= FUTEX_WAITERS
 
 

@@ -1,9 +1,14 @@
 # Who holds something: owner tags, and whether the process behind one is still alive.
 #
+# Process and thread ids mean something within one PID namespace; all who share memory must live in
+# the same one.
+#
 # owner tag: 9 bits of the process's start time << 22 | pid. Never 0; bit 31 is free for flags.
 # The start time tells a process from a later one that was given the same pid.
 
 cdef uint32_t OWNER_PID = 0x3fffff
+cdef char ZOMBIE = b"Z"
+cdef char DEAD = b"X"
 cdef uint32_t OWNER_ORPHAN = 0x7fffffff   # held on purpose by a process that has ended normally
 
 
@@ -60,6 +65,15 @@ cdef inline uint32_t me() noexcept nogil:
     return self_owner if self_owner else find_self_owner()
 
 
+cdef bint thread_gone(uint32_t tid) noexcept nogil:
+    """Whether no thread has this id, or only a zombie. In doubt it lives."""
+    cdef uint64_t start = 0
+    cdef char state = 0
+    if kill(tid, 0) < 0:
+        return errno == ESRCH
+    return read_start_time(tid, &start, &state) == 0 and (state == ZOMBIE or state == DEAD)
+
+
 cdef bint owner_dead(uint32_t owner) noexcept nogil:
     """Whether the process is gone or a zombie. In doubt (no /proc) it lives. About 10 us."""
     cdef uint64_t start = 0
@@ -71,4 +85,4 @@ cdef bint owner_dead(uint32_t owner) noexcept nogil:
         return errno == ESRCH
     if read_start_time(pid, &start, &state) < 0:
         return kill(pid, 0) < 0 and errno == ESRCH
-    return state == 90 or state == 88 or owner_tag(pid, start) != owner     # "Z", "X"
+    return state == ZOMBIE or state == DEAD or owner_tag(pid, start) != owner

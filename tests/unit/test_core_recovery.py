@@ -14,6 +14,7 @@ from core_memory import (
     FREE_LISTS,
     HEAD,
     LINKED,
+    LOCK,
     PAGE,
     READ_AT,
     SPARE,
@@ -86,6 +87,18 @@ def test_an_extent_of_a_dead_process_is_freed(queue):
     report = queue.segment.inspect()
     assert_tiled(report)
     assert {holder for _, _, holder in report["extents"]} == {"free", "linked"}
+
+
+def test_a_lock_that_the_kernel_did_not_mark_is_taken_from_the_dead(queue):
+    """After an out-of-memory kill the word may be left as it is, with the dead one's thread id."""
+    pid = os.fork()
+    if not pid:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    with words(queue.segment) as memory:
+        memory.set32(LOCK, pid)
+    assert drained(queue) == EVERYTHING
+    assert queue.segment.inspect()["epoch"] == 1
 
 
 def test_an_extent_of_a_living_process_is_left_alone(queue):
