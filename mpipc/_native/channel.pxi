@@ -8,7 +8,9 @@
 #
 # Who waits takes a ticket under the lock; who commits calls one ticket under the lock and wakes
 # after it. A sleeper that nobody called gives its ticket back, if it is the newest; one that was
-# woken must not, or another's wake-up is lost. A ticket too many costs a wake-up that finds nobody.
+# woken must not, or another's wake-up is lost. A ticket too many costs a wake-up that finds nobody,
+# after which all tickets given before that commit count as called: whoever holds one of them is not
+# asleep, and will find the word changed if it tries to be.
 
 ctypedef struct Bell:
     int read_fd         # -1: this process has closed, or never had, that end
@@ -72,8 +74,7 @@ cdef int channel_open(Chan* c) noexcept nogil:
     """Map the channel, and format it if we are the first. Once per process and channel."""
     cdef int got, r = OK
     cdef channel* h
-    cdef Bell nobody
-    if back_pages(&c.view, 0, 1 + FIRST_CHUNK_PAGES) != OK:
+    if back_pages(c.view.fd, c.view.origin, 0, 1 + FIRST_CHUNK_PAGES) != OK:
         return NO_MEMORY
     if view_reach(&c.view, (1 + FIRST_CHUNK_PAGES) * PAGE_BYTES) != OK:
         return NO_MEMORY
@@ -87,15 +88,9 @@ cdef int channel_open(Chan* c) noexcept nogil:
             return UNUSABLE
         if load64_acquire(&h.magic) != CHANNEL_MAGIC:
             channel_format(c)
-        elif got == LOCKED_RECOVER:
-            nobody.read_fd = -1
-            nobody.write_fd = -1
-            r = reach_pages(c)
-            if r == OK:
-                r = recover(c, &nobody)
-        if r == OK:
+        if got == LOCKED:
             robust_unlock(&c.h.lock)
-        else:
+        else:                           # what else is to be repaired takes the doorbell
             robust_unlock_damaged(&c.h.lock)
     if r == OK and c.h.version != CHANNEL_VERSION:
         r = CORRUPT
@@ -302,6 +297,14 @@ cdef int recover(Chan* c, Bell* bell) noexcept nogil:
     return OK
 
 
+cdef void call_all(Chan* c, Bell* bell, uint32_t* called, uint32_t given) noexcept nogil:
+    """A wake-up found nobody: no holder of a ticket given before that commit is asleep."""
+    if channel_lock(c, bell, True) == OK:
+        if <int32_t>(given - called[0]) > 0:
+            called[0] = given
+        channel_unlock(c)
+
+
 # --- put ----------------------------------------------------------------------------------------
 
 ctypedef struct Piece:
@@ -316,10 +319,11 @@ cdef inline void gather(char* to, const Piece* pieces, int count) noexcept nogil
         to += pieces[i].size
 
 
-cdef inline bint is_full(channel* h, uint64_t size) noexcept nogil:
-    if h.maxsize and count_between(h.head, h.tail) >= h.maxsize:
+cdef inline bint is_full(Chan* c, uint64_t size) noexcept nogil:
+    cdef channel* h = c.h
+    if c.maxsize and count_between(h.head, h.tail) >= c.maxsize:
         return True
-    return h.maxbytes != 0 and h.backlog != 0 and h.backlog + size > h.maxbytes
+    return c.maxbytes != 0 and h.backlog != 0 and h.backlog + size > c.maxbytes
 
 
 cdef inline uint64_t capacity(Chan* c, uint32_t page) noexcept nogil:
@@ -329,7 +333,7 @@ cdef inline uint64_t capacity(Chan* c, uint32_t page) noexcept nogil:
 
 cdef inline bint seems_full(Chan* c) noexcept nogil:
     """Whether a put would have to wait for items to be taken, at one instant, without the lock."""
-    return c.h.maxsize != 0 and waiting(c) >= c.h.maxsize
+    return c.maxsize != 0 and waiting(c) >= c.maxsize
 
 
 cdef inline char* payload(Chan* c, uint32_t page) noexcept nogil:
@@ -344,7 +348,7 @@ cdef int put_message(Chan* c, Bell* bell, const Piece* pieces, int count, uint64
     """
     cdef channel* h = c.h
     cdef uint64_t head, tail, position, end, start
-    cdef uint32_t present, chunk, need, fresh = 0
+    cdef uint32_t present, chunk, need, given, fresh = 0
     cdef bint call
     cdef record* rec
     cdef int r = channel_lock(c, bell, patient)
@@ -354,7 +358,7 @@ cdef int put_message(Chan* c, Bell* bell, const Piece* pieces, int count, uint64
     head = h.head
     tail = h.tail
     present = count_between(head, tail)
-    if is_full(h, size):
+    if is_full(c, size):
         channel_unlock(c)
         return WOULD_BLOCK
     if present == COUNT_MASK:
@@ -386,7 +390,7 @@ cdef int put_message(Chan* c, Bell* bell, const Piece* pieces, int count, uint64
         channel_unlock(c)
         return CORRUPT
     if position + need + sizeof(record) > end:
-        if h.spare and tiles(c, h.spare):
+        if tiles(c, h.spare) and pages_of(extent_at(c, h.spare).desc) >= FIRST_CHUNK_PAGES:
             fresh = h.spare
         else:
             r = extent_alloc(c, CHUNK_PAGES, EXTENT_LINKED, &fresh)
@@ -428,9 +432,10 @@ cdef int put_message(Chan* c, Bell* bell, const Piece* pieces, int count, uint64
     h.backlog += size
     if call:
         h.get_called += 1
+    given = h.get_given
     channel_unlock(c)
-    if call:
-        futex_wake(low_half(&h.tail), 1)
+    if call and futex_wake(low_half(&h.tail), 1) == 0:
+        call_all(c, bell, &h.get_called, given)
     return OK
 
 
@@ -474,7 +479,7 @@ cdef int take_message(Chan* c, Bell* bell, char* buffer, Taken* out,
     """Take the oldest message. `buffer` has INLINE_MAX bytes. OK, WOULD_BLOCK, BUSY or an error."""
     cdef channel* h
     cdef uint64_t head, tail, position, end, size
-    cdef uint32_t old = 0, fresh = 0
+    cdef uint32_t old = 0, fresh = 0, given
     cdef bint call
     cdef record* rec
     cdef int r = channel_lock(c, bell, patient)
@@ -537,9 +542,10 @@ cdef int take_message(Chan* c, Bell* bell, char* buffer, Taken* out,
     call = h.put_given != h.put_called
     if call:
         h.put_called += 1
+    given = h.put_given
     channel_unlock(c)
-    if call:
-        futex_wake(low_half(&h.head), 1)
+    if call and futex_wake(low_half(&h.head), 1) == 0:
+        call_all(c, bell, &h.put_called, given)
     return OK
 
 
@@ -699,7 +705,7 @@ cdef int wait_room(Chan* c, Bell* bell, uint64_t size, bint lonely,
             return r
         h = c.h
         head = h.head
-        if not is_full(h, size):
+        if not is_full(c, size):
             channel_unlock(c)
             return OK
         ticket = h.put_given
@@ -716,7 +722,7 @@ cdef int wait_room(Chan* c, Bell* bell, uint64_t size, bint lonely,
             return n
         h = c.h
         give_back(&h.put_given, h.put_called, ticket)
-        full = is_full(h, size)
+        full = is_full(c, size)
         channel_unlock(c)
         if r == EPIPE:
             return HUNG_UP

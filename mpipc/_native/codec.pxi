@@ -109,6 +109,7 @@ cdef class Lease:
 
     cdef ChannelSegment segment
     cdef Chan* c
+    cdef Door door
     cdef Taken taken
     cdef uint64_t process
 
@@ -116,38 +117,37 @@ cdef class Lease:
         PyBuffer_FillInfo(view, self, <void*>self.taken.data, self.taken.size, 1, flags)
 
     def __dealloc__(self):
-        cdef Bell nobody
-        nobody.read_fd = -1
-        nobody.write_fd = -1
         if self.segment is not None and self.process == process_generation:
-            take_done(self.c, &nobody, self.taken.page)
+            with nogil:
+                take_done(self.c, &self.door.bell, self.taken.page)
 
 
-cdef Lease lease(ChannelSegment segment, Chan* c, Taken* taken):
+cdef Lease lease(ChannelSegment segment, Chan* c, Door door, Taken* taken):
     cdef Lease self = Lease.__new__(Lease)
     self.segment = segment
     self.c = c
+    self.door = door
     self.taken = taken[0]
     self.process = process_generation
     return self
 
 
-cdef object as_bytes(ChannelSegment segment, Chan* c, Taken* taken):
+cdef object as_bytes(ChannelSegment segment, Chan* c, Door door, Taken* taken):
     """The message as bytes; frees its extent."""
     cdef bytes out
     cdef char* to
     cdef Lease hold = None
     if taken.page:
-        hold = lease(segment, c, taken)
+        hold = lease(segment, c, door, taken)
     out = PyBytes_FromStringAndSize(NULL, taken.size)
     to = PyBytes_AS_STRING(out)
     copy(to, taken.data, taken.size)
     return out
 
 
-cdef object decode(ChannelSegment segment, Chan* c, Taken* taken):
+cdef object decode(ChannelSegment segment, Chan* c, Door door, Taken* taken):
     if taken.page:
-        return loads(lease(segment, c, taken))
+        return loads(lease(segment, c, door, taken))
     return loads(PyBytes_FromStringAndSize(taken.data, taken.size))
 
 

@@ -1,34 +1,6 @@
 # The ends of channels: what Connection, Queue and SimpleQueue call.
 
 cdef uint64_t LONG_COPY = 64 << 10      # copies from here on let other threads run
-cdef int64_t PROBE_NS = 20_000          # how long a peer that was there is believed to be
-cdef uint64_t closings = 0              # ends closed in this process: makes the next send look
-
-
-@cython.final
-cdef class Door:
-    """The doorbell of one channel, as far as this process holds its ends open."""
-
-    cdef Bell bell
-    cdef int64_t probed             # when the reader was last seen to be there
-    cdef uint64_t closings_seen
-
-    def __cinit__(self):
-        self.bell.read_fd = -1
-        self.bell.write_fd = -1
-
-    cdef bint reader_gone(self) noexcept:
-        """Whether every process has closed the reading end; looks at most every PROBE_NS."""
-        cdef int64_t now
-        if self.bell.read_fd >= 0:
-            return False
-        now = monotonic_ns()
-        if now - self.probed > PROBE_NS or self.closings_seen != closings:
-            if hung_up(self.bell.write_fd):
-                return True
-            self.probed = now
-            self.closings_seen = closings
-        return False
 
 
 cdef int send_pieces(Chan* c, Door door, const Piece* pieces, int count, uint64_t size,
@@ -75,7 +47,8 @@ cdef int send_pieces(Chan* c, Door door, const Piece* pieces, int count, uint64_
                 raise failure(r, size)
     finally:
         if page:
-            put_abandon(c, &door.bell, page)
+            with nogil:
+                put_abandon(c, &door.bell, page)
 
 
 cdef int receive(Chan* c, Door door, char* buffer, Taken* out, int64_t deadline) except -100:
@@ -123,7 +96,8 @@ cdef bint await_message(Chan* c, Door door, int64_t deadline) except -1:
             r = wait_message(c, &door.bell, deadline)
         if r == OK:
             if not c.flags & CHANNEL_WAITS_ON_FD:
-                pass_on(c, &door.bell)
+                with nogil:
+                    pass_on(c, &door.bell)
         elif r == HUNG_UP:
             return True
         elif r == TIMED_OUT:
@@ -209,8 +183,13 @@ cdef class ConnectionCore:
         if self.fd < 0:
             raise OSError("handle is closed")
         cdef int r
+        cdef Chan* c
+        cdef ChannelSegment segment     # outlives a close() by another thread
         if self._readable:
-            r = channel_expose(self.reading(), &self.inward.bell)
+            c = self.reading()
+            segment = self.segment
+            with nogil:
+                r = channel_expose(c, &self.inward.bell)
             if r != OK:
                 raise failure(r, 0)
         return self.fd
@@ -306,7 +285,7 @@ cdef class ConnectionCore:
         cdef Chan* c = self.reading()
         cdef ChannelSegment segment = self.segment      # outlives a close() by another thread
         self.take(c, segment, buffer, &taken)
-        return decode(segment, c, &taken)
+        return decode(segment, c, self.inward, &taken)
 
     def recv_bytes(self, maxlength=None):
         """
@@ -322,7 +301,7 @@ cdef class ConnectionCore:
             if most < 0:
                 raise ValueError("negative maxlength")
         self.take(c, segment, buffer, &taken)
-        out = as_bytes(segment, c, &taken)
+        out = as_bytes(segment, c, self.inward, &taken)
         if most >= 0 and len(out) > most:
             # Stock cannot go on in mid-message: it gives up the reading side.
             if self._writable:
@@ -353,9 +332,9 @@ cdef class ConnectionCore:
                 raise ValueError("offset too large")
             self.take(c, segment, buffer, &taken)
             if <uint64_t>(view.len - start) < taken.size:
-                raise BufferTooShort(as_bytes(segment, c, &taken))
+                raise BufferTooShort(as_bytes(segment, c, self.inward, &taken))
             if taken.page:
-                hold = lease(segment, c, &taken)
+                hold = lease(segment, c, self.inward, &taken)
             copy(<char*>view.buf + start, taken.data, taken.size)
             return taken.size
         finally:
@@ -482,7 +461,7 @@ cdef class QueueEnds:
         if self.door.bell.read_fd >= 0:
             r = receive(c, self.door, buffer, &taken, deadline)
         if r == OK:
-            return decode(self.segment, c, &taken)
+            return decode(self.segment, c, self.door, &taken)
         if r == TIMED_OUT:
             raise Empty
         if self.door.bell.read_fd < 0:
@@ -591,7 +570,10 @@ cdef class QueueCore(QueueEnds):
 
     def _task_done(self):
         """Count one task as done; False when there is none left to count."""
-        cdef int r = task_finish(self.channel(), &self.door.bell)
+        cdef Chan* c = self.channel()
+        cdef int r
+        with nogil:
+            r = task_finish(c, &self.door.bell)
         if r == OK or r == WOULD_BLOCK:
             return r == OK
         raise failure(r, 0)

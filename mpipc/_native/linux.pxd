@@ -70,6 +70,12 @@ cdef extern from "<sys/socket.h>" nogil:
     ssize_t send(int fd, const void* buf, size_t n, int flags)
     ssize_t recv(int fd, void* buf, size_t n, int flags)
 
+cdef extern from "<sys/resource.h>" nogil:
+    ctypedef struct rlimit_t "struct rlimit":
+        unsigned long rlim_cur
+    int RLIMIT_FSIZE
+    int getrlimit(int resource, rlimit_t* limit)
+
 cdef extern from "<poll.h>" nogil:
     short POLLIN, POLLHUP, POLLERR
     struct pollfd:

@@ -106,7 +106,7 @@ cdef class Arena(Segment):
             if offset + room > self.backed:
                 more = max(ARENA_STEP, self.backed, offset + room - self.backed)
                 more = min((more + PAGE_BYTES - 1) & ~(PAGE_BYTES - 1), self.size - self.backed)
-                if fallocate(self.fd, 0, self.backed, more) < 0:
+                if back_pages(self.fd, 0, self.backed >> PAGE_SHIFT, more >> PAGE_SHIFT) != OK:
                     raise out_of_memory("fallocate", more)
                 self.backed += more
             self.used = offset + room
@@ -231,14 +231,14 @@ cdef class ChannelSegment(Segment):
     """The memfd of a queue (one channel) or of a pipe (one for each direction)."""
 
     cdef Chan chan[2]
-    cdef readonly tuple options     # (flags, maxsize, maxbytes, maxpages)
+    cdef readonly tuple options     # (flags, maxsize, maxbytes, maxpages, stride)
 
     cdef void describe(self):
         cdef int i
-        flags, maxsize, maxbytes, maxpages = self.options
+        flags, maxsize, maxbytes, maxpages, stride = self.options
         for i in range(2):
             self.chan[i].view.fd = self.fd
-            self.chan[i].view.origin = i * CHANNEL_STRIDE
+            self.chan[i].view.origin = i * <uint64_t>stride
             self.chan[i].flags = flags
             self.chan[i].maxsize = maxsize
             self.chan[i].maxbytes = maxbytes
@@ -266,18 +266,24 @@ cdef class ChannelSegment(Segment):
         cdef Chan* c = self.open(which)
         cdef Bell nobody
         cdef channel* h
-        cdef uint32_t page = 1, holder
+        cdef uint32_t page = 1, holder, epoch
         cdef list extents = []
         cdef int r
+        cdef bytes settled = PyBytes_FromStringAndSize(NULL, sizeof(channel))
+        h = <channel*>PyBytes_AS_STRING(settled)
         nobody.read_fd = -1
         nobody.write_fd = -1
-        r = channel_lock(c, &nobody, True)
+        epoch = c.h.epoch
+        with nogil:
+            r = channel_lock(c, &nobody, True)
+            if r == OK:
+                memcpy(h, c.h, sizeof(channel))
+                if h.epoch == epoch:
+                    channel_unlock(c)
+                else:                   # the doorbell is still to be repaired
+                    robust_unlock_damaged(&c.h.lock)
         if r != OK:
             raise failure(r, 0)
-        copy_of = PyBytes_FromStringAndSize(<char*>c.h, sizeof(channel))
-        channel_unlock(c)
-        # Extents change only under the lock, which must not be held here: read what is settled.
-        h = <channel*>PyBytes_AS_STRING(copy_of)
         while page < h.npages and tiles(c, page):
             holder = <uint32_t>extent_at(c, page).desc
             extents.append((page, pages_of(extent_at(c, page).desc),
@@ -303,8 +309,13 @@ cdef class ChannelSegment(Segment):
 cdef ChannelSegment new_channels(const char* name, uint32_t flags, maxsize, maxbytes, max_bytes):
     cdef ChannelSegment self = ChannelSegment.__new__(ChannelSegment)
     self.make(name)
+    cdef rlimit_t limit
+    cdef uint64_t stride = CHANNEL_STRIDE
+    if getrlimit(RLIMIT_FSIZE, &limit) == 0 and limit.rlim_cur // 2 < stride:
+        stride = limit.rlim_cur // 2 & ~(PAGE_BYTES - 1)        # ulimit -f counts memfds too
     maxpages = (max_bytes >> PAGE_SHIFT) + 1 if max_bytes else 1 << 28
-    self.options = (flags, maxsize, maxbytes, max(maxpages, 1 + FIRST_CHUNK_PAGES))
+    maxpages = max(min(maxpages, stride >> PAGE_SHIFT), 1 + FIRST_CHUNK_PAGES)
+    self.options = (flags, maxsize, maxbytes, maxpages, stride)
     self.describe()
     return self
 
@@ -332,3 +343,33 @@ cdef object failure(int code, uint64_t size):
     if code == OVERFLOW:
         return OverflowError("2**28 - 1 messages are waiting in this queue, the most it can count")
     return OSError(ENOSYS, "the kernel offers no robust futex list (blocked by a seccomp filter?)")
+
+
+cdef int64_t PROBE_NS = 20_000          # how long a peer that was there is believed to be
+cdef uint64_t closings = 0              # ends closed in this process: makes the next send look
+
+
+@cython.final
+cdef class Door:
+    """The doorbell of one channel, as far as this process holds its ends open."""
+
+    cdef Bell bell
+    cdef int64_t probed             # when the reader was last seen to be there
+    cdef uint64_t closings_seen
+
+    def __cinit__(self):
+        self.bell.read_fd = -1
+        self.bell.write_fd = -1
+
+    cdef bint reader_gone(self) noexcept:
+        """Whether every process has closed the reading end; looks at most every PROBE_NS."""
+        cdef int64_t now
+        if self.bell.read_fd >= 0:
+            return False
+        now = monotonic_ns()
+        if now - self.probed > PROBE_NS or self.closings_seen != closings:
+            if hung_up(self.bell.write_fd):
+                return True
+            self.probed = now
+            self.closings_seen = closings
+        return False

@@ -71,15 +71,20 @@ cdef void view_close(View* v) noexcept nogil:
     v.old_count = 0
 
 
-cdef int back_pages(View* v, uint64_t first, uint64_t count) noexcept nogil:
-    """Give pages memory. ENOSPC, ENOMEM, EFBIG and the like all mean: there is none."""
-    cdef int r
-    while True:
-        r = fallocate(v.fd, 0, v.origin + (first << PAGE_SHIFT), count << PAGE_SHIFT)
-        if r == 0:
-            return OK
-        if errno != EINTR:
+cdef int back_pages(int fd, uint64_t origin, uint64_t first, uint64_t count) noexcept nogil:
+    """Give pages memory. ENOSPC, ENOMEM, EFBIG and the like all mean: there is none.
+
+    In steps, since older kernels undo a call that a signal interrupts: a timer must not starve us.
+    """
+    cdef uint64_t step
+    while count:
+        step = min(count, <uint64_t>256)
+        if fallocate(fd, 0, origin + (first << PAGE_SHIFT), step << PAGE_SHIFT) == 0:
+            first += step
+            count -= step
+        elif errno != EINTR:
             return NO_MEMORY
+    return OK
 
 
 # One process's handle on one channel.
@@ -229,8 +234,8 @@ cdef int extent_grow(Chan* c, uint32_t pages) noexcept nogil:
     more = min(more, h.maxpages - old)
     if view_reach(&c.view, <uint64_t>(old + more) << PAGE_SHIFT) != OK:
         return NO_MEMORY
-    if back_pages(&c.view, old, more) != OK:
-        if back_pages(&c.view, old, pages) != OK:
+    if back_pages(c.view.fd, c.view.origin, old, more) != OK:
+        if back_pages(c.view.fd, c.view.origin, old, pages) != OK:
             return NO_MEMORY
         more = pages
     extent_at(c, old).prev = last if last < old else 0

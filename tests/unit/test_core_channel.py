@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import queue as queue_errors
 import random
+import resource
 
 import pytest
 from core_memory import assert_tiled, linked_pages
@@ -11,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mpipc
+import workers
 
 CHUNKS = 3 + 2 * 16  # pages of the first chunk, of the one in use and of the spare one
 INLINE = 4096
@@ -152,3 +155,38 @@ def test_the_descriptor_is_rung_once_until_somebody_asks_for_it(channel):
         assert reader.segment.inspect()["bells"] == 1
         reader.recv()
         assert reader.segment.inspect()["bells"] == 0
+
+
+def test_both_directions_work_under_a_limit_on_file_sizes():
+    """``ulimit -f`` counts what lies in a memfd, too."""
+    pid = os.fork()
+    if not pid:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (8 << 20, 8 << 20))
+        a, b = mpipc.get_context("shm", start_method="fork").Pipe()
+        for sender, receiver in ((a, b), (b, a)):
+            sender.send_bytes(b"x" * (1 << 20))
+            if len(receiver.recv_bytes()) != 1 << 20:
+                os._exit(1)
+            try:
+                sender.send_bytes(b"x" * (16 << 20))
+            except MemoryError:
+                sender.send_bytes(b"small")
+            if receiver.recv_bytes() != b"small":
+                os._exit(2)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def test_stale_tickets_are_called_together():
+    """Sleepers that give up in another order than they came leave tickets; one put ends that."""
+    queue = mpipc.get_context("shm", start_method="fork").Queue()
+
+    def give_up(timeout: float) -> None:
+        with pytest.raises(queue_errors.Empty):
+            queue.get(timeout=timeout)
+
+    for waiting in [workers.Background(give_up, 0.05 * (i % 5)) for i in range(20)]:
+        waiting.result()
+    queue.put(1)
+    assert queue.segment.inspect()["get_tickets"] == 0
+    assert queue.get() == 1
