@@ -51,6 +51,7 @@ include "_native/segment.pxi"
 include "_native/channel.pxi"
 include "_native/memory.pxi"
 include "_native/sync.pxi"
+include "_native/values.pxi"
 include "_native/codec.pxi"
 include "_native/connection.pxi"
 

@@ -7,6 +7,7 @@ the core does not answer is stock's.
 from __future__ import annotations
 
 from collections.abc import Callable
+from multiprocessing import sharedctypes as stock
 from multiprocessing import synchronize
 from typing import TYPE_CHECKING, Any
 
@@ -135,6 +136,21 @@ class Pool(pool.Pool):
     """Stock's pool, over queues of ours."""
 
 
+class Synchronized(_core.ValueCore, stock.Synchronized):  # type: ignore[type-arg]
+    """A simple value and its lock."""
+
+
+class SynchronizedArray(_core.ArrayCore, stock.SynchronizedArray):  # type: ignore[type-arg]
+    """An array and its lock."""
+
+
+class SynchronizedString(_core.ArrayCore, stock.SynchronizedString):
+    """An array of bytes, with ``value`` and ``raw``, and its lock."""
+
+
+WRAPPERS = sharedctypes.Wrappers(Synchronized, SynchronizedArray, SynchronizedString)
+
+
 def RawValue(typecode_or_type: Any, *args: Any, ctx: MechanismContext) -> Any:
     """A ctypes object in shared memory."""
     return sharedctypes.raw_value(new_block(ctx), typecode_or_type, *args)
@@ -147,7 +163,8 @@ def RawArray(typecode_or_type: Any, size_or_initializer: Any, *, ctx: MechanismC
 
 def Value(typecode_or_type: Any, *args: Any, lock: Any = True, ctx: MechanismContext) -> Any:
     """A ctypes object in shared memory, with a lock unless ``lock=False``."""
-    return sharedctypes.with_lock(RawValue(typecode_or_type, *args, ctx=ctx), lock, ctx)
+    obj = RawValue(typecode_or_type, *args, ctx=ctx)
+    return sharedctypes.with_lock(obj, lock, ctx, WRAPPERS)
 
 
 def Array(
@@ -155,7 +172,7 @@ def Array(
 ) -> Any:
     """A ctypes array in shared memory, with a lock unless ``lock=False``."""
     obj = RawArray(typecode_or_type, size_or_initializer, ctx=ctx)
-    return sharedctypes.with_lock(obj, lock, ctx)
+    return sharedctypes.with_lock(obj, lock, ctx, WRAPPERS)
 
 
 def new_block(ctx: MechanismContext) -> MemoryProvider:

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import ctypes
 from multiprocessing import sharedctypes
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..contracts import MemoryProvider
 
 if TYPE_CHECKING:
     from .._context import MechanismContext
 
-__all__ = ["raw_array", "raw_value", "with_lock"]
+__all__ = ["Wrappers", "raw_array", "raw_value", "with_lock"]
+
+
+class Wrappers(NamedTuple):
+    """A mechanism's classes in place of stock's Synchronized, -Array and -String."""
+
+    value: type[Any]
+    array: type[Any]
+    string: type[Any]
 
 
 def ctype(typecode_or_type: Any) -> Any:
@@ -45,12 +53,20 @@ def raw_array(provide: MemoryProvider, typecode_or_type: Any, size_or_initialize
     return result
 
 
-def with_lock(obj: Any, lock: Any, ctx: MechanismContext) -> Any:
-    """Wrap a raw object as stock's Value and Array do; ``lock=False`` leaves it as it is."""
+def with_lock(obj: Any, lock: Any, ctx: MechanismContext, wrappers: Wrappers) -> Any:
+    """Wrap a raw object as stock's Value and Array do; ``lock=False`` leaves it as it is.
+
+    Simple values, arrays and strings get the mechanism's wrapper, structures stock's.
+    """
     if lock is False:
         return obj
     if lock is True or lock is None:
         lock = ctx.RLock()
     elif not hasattr(lock, "acquire"):
         raise AttributeError(f"{lock!r} has no method 'acquire'")
+    if isinstance(obj, ctypes._SimpleCData):
+        return wrappers.value(obj, lock)
+    if isinstance(obj, ctypes.Array):
+        string = obj._type_ is ctypes.c_char
+        return (wrappers.string if string else wrappers.array)(obj, lock)
     return sharedctypes.synchronized(obj, lock, ctx=ctx)
