@@ -170,6 +170,12 @@ cdef void drain(Chan* c, int fd) noexcept nogil:
         c.h.bells -= <uint32_t>n
 
 
+cdef inline void repair(Chan* c, Bell* bell) noexcept nogil:
+    """Recover now if somebody died inside, so that the descriptor says what the channel holds."""
+    if load32(&c.h.lock) & FUTEX_OWNER_DIED and channel_lock(c, bell, True) == OK:
+        channel_unlock(c)
+
+
 cdef int channel_expose(Chan* c, Bell* bell) noexcept nogil:
     """From now on the reading descriptor is readable exactly while messages wait."""
     cdef int r = channel_lock(c, bell, True)

@@ -85,6 +85,7 @@ cdef int receive(Chan* c, Door door, char* buffer, Taken* out, int64_t deadline)
 cdef bint await_message(Chan* c, Door door, int64_t deadline) except -1:
     """Whether a message, or the end of all messages, is there by then."""
     cdef int r
+    repair(c, &door.bell)
     while not waiting(c):
         if door.bell.read_fd < 0:
             raise OSError("handle is closed")

@@ -322,7 +322,7 @@ cdef int warn_owner_died(SemLock lock, uint32_t dead) except -1:
     try:
         warnings.warn(
             f"process {pid} died holding {lock!r}; it is now yours, and what it protects may be "
-            "half changed", OwnerDiedWarning, stacklevel=2)
+            "half changed", OwnerDiedWarning, stacklevel=1)     # no frame of ours stands between
     except OwnerDiedWarning:
         lock.release()
         raise

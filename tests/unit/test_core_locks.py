@@ -31,8 +31,9 @@ def ended(context, target, *args):
 def test_a_killed_holder_hands_over_with_a_warning(context, kind):
     lock = getattr(context, kind)()
     child = ended(context, workers.then_die, lock.acquire)
-    with pytest.warns(OwnerDiedWarning, match=f"process {child.pid} died holding"):
+    with pytest.warns(OwnerDiedWarning, match=f"process {child.pid} died holding") as caught:
         assert lock.acquire(timeout=SOON)
+    assert caught[0].filename == __file__
     lock.release()
     assert lock.acquire(timeout=SOON)
     lock.release()

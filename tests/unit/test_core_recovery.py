@@ -7,6 +7,8 @@ the lock is marked as the kernel marks it.
 from __future__ import annotations
 
 import os
+import select
+import socket
 
 import pytest
 from core_memory import (
@@ -89,6 +91,23 @@ def test_an_extent_of_a_dead_process_is_freed(queue):
     report = queue.segment.inspect()
     assert_tiled(report)
     assert {holder for _, _, holder in report["extents"]} == {"free", "linked"}
+
+
+def test_a_descriptor_rung_for_a_message_that_never_came_is_quiet_after_a_poll(queue):
+    """Killed between ringing and committing."""
+    drained(queue)
+    descriptor = queue._reader.fileno()  # asked for only once: asking repairs, too
+    assert not select.select([descriptor], [], [], 0)[0]
+    with words(queue.segment) as memory:
+        with socket.socket(fileno=os.dup(queue._writer.fileno())) as bell:
+            bell.send(b"\0")
+        memory.owner_died()
+    assert select.select([descriptor], [], [], 0)[0]
+    assert not queue._reader.poll()
+    assert not select.select([descriptor], [], [], 0)[0]
+    queue.put(1)
+    assert select.select([descriptor], [], [], 5)[0]
+    assert queue.get() == 1
 
 
 def test_a_lock_that_the_kernel_did_not_mark_is_taken_from_the_dead(queue):
