@@ -326,10 +326,12 @@ cdef inline void gather(char* to, const Piece* pieces, int count) noexcept nogil
 
 
 cdef inline bint is_full(Chan* c, uint64_t size) noexcept nogil:
-    cdef channel* h = c.h
-    if c.maxsize and count_between(h.head, h.tail) >= c.maxsize:
+    """Lock held. Every message counts with its record, so that empty ones are not for nothing."""
+    cdef uint32_t present = count_between(c.h.head, c.h.tail)
+    if c.maxsize and present >= c.maxsize:
         return True
-    return c.maxbytes != 0 and h.backlog != 0 and h.backlog + size > c.maxbytes
+    return (c.maxbytes != 0 and present != 0
+            and c.h.backlog + size + sizeof(record) * present > c.maxbytes)
 
 
 cdef inline uint64_t capacity(Chan* c, uint32_t page) noexcept nogil:
