@@ -47,6 +47,7 @@ cdef extern from "<fcntl.h>" nogil:
     int F_ADD_SEALS, F_SEAL_SHRINK, F_SETFD, FD_CLOEXEC
     int open(const char* path, int flags, ...)
     int fcntl(int fd, int command, ...)
+    int FALLOC_FL_PUNCH_HOLE, FALLOC_FL_KEEP_SIZE
     int fallocate(int fd, int mode, off_t offset, off_t size)
 
 cdef extern from "<sys/stat.h>" nogil:

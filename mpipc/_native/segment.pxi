@@ -75,14 +75,18 @@ cdef int back_pages(int fd, uint64_t origin, uint64_t first, uint64_t count) noe
     """Give pages memory. ENOSPC, ENOMEM, EFBIG and the like all mean: there is none.
 
     In steps, since older kernels undo a call that a signal interrupts: a timer must not starve us.
+    Where there is not enough, the steps already made are given back.
     """
-    cdef uint64_t step
+    cdef uint64_t step, began = first
     while count:
         step = min(count, <uint64_t>256)
         if fallocate(fd, 0, origin + (first << PAGE_SHIFT), step << PAGE_SHIFT) == 0:
             first += step
             count -= step
         elif errno != EINTR:
+            if first > began:
+                fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                          origin + (began << PAGE_SHIFT), (first - began) << PAGE_SHIFT)
             return NO_MEMORY
     return OK
 

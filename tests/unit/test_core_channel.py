@@ -199,3 +199,18 @@ def test_stale_tickets_are_called_together():
     queue.put(1)
     assert queue.segment.inspect()["get_tickets"] == 0
     assert queue.get() == 1
+
+
+def test_a_refused_message_leaves_no_memory_taken():
+    queue = mpipc.get_context("shm", start_method="fork").Queue()
+    queue.put(1)
+    pid = os.fork()
+    if not pid:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (32 << 20, 32 << 20))
+        try:
+            queue.put(b"x" * (64 << 20))
+        except MemoryError:
+            os._exit(0 if os.fstat(queue.segment.fd).st_blocks * 512 < 1 << 20 else 1)
+        os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert queue.get() == 1
