@@ -584,22 +584,32 @@ cdef inline bint hung_up(int fd) noexcept nogil:
     return ppoll(&p, 1, &now, NULL) > 0 and p.revents & (POLLHUP | POLLERR) != 0
 
 
-cdef int wait_message(Chan* c, Bell* bell, int64_t deadline) noexcept nogil:
+cdef int64_t BRIEFLY_NS = 1_000_000
+
+
+cdef int wait_message(Chan* c, Bell* bell, int64_t deadline, bint again) noexcept nogil:
     """Sleep until a message may be there: OK, TIMED_OUT, PAUSED, HUNG_UP or an error.
 
-    Sleeps on the doorbell where the channel says so, since only a descriptor tells at once that
-    the other side is gone; else on `tail`, which is cheaper, and then looks for that every tick.
+    Sleeps on `tail`, which is cheaper for both sides; where the channel says so, after a moment on
+    the doorbell, since only a descriptor tells at once that the other side is gone. `again`: this
+    wait goes on after a pause.
     """
     cdef uint64_t tail = load64_acquire(&c.h.tail)
+    cdef bint on_bell = c.h.flags & CHANNEL_WAITS_ON_FD != 0
     cdef int64_t began
-    cdef int r
-    if waiting(c) or spin_while64(&c.get_spin, &c.h.tail, tail):
+    cdef int r = PAUSED
+    if waiting(c) or not again and spin_while64(&c.get_spin, &c.h.tail, tail):
         return OK
     began = monotonic_ns()
-    if c.h.flags & CHANNEL_WAITS_ON_FD:
-        r = wait_on_bell(c, bell, deadline)
-    else:
+    if not on_bell:
         r = wait_on_tail(c, bell, deadline)
+    else:
+        if not again:
+            if hung_up(bell.read_fd):
+                return OK if waiting(c) else HUNG_UP
+            r = wait_on_tail(c, bell, min(deadline, began + BRIEFLY_NS))
+        if r == TIMED_OUT or r == PAUSED and monotonic_ns() - began >= BRIEFLY_NS or again:
+            r = wait_on_bell(c, bell, deadline)
     if r == OK:
         sleep_ended(&c.get_spin, began, c.h.rung_at, c.h.rung_on)
     return r

@@ -54,7 +54,7 @@ cdef int send_pieces(Chan* c, Door door, const Piece* pieces, int count, uint64_
 cdef int receive(Chan* c, Door door, char* buffer, Taken* out, int64_t deadline) except -100:
     """OK, TIMED_OUT or HUNG_UP. `deadline` 0: do not wait."""
     cdef int r
-    cdef bint patient = False
+    cdef bint patient = False, again = False
     while True:
         if patient:
             with nogil:
@@ -71,8 +71,9 @@ cdef int receive(Chan* c, Door door, char* buffer, Taken* out, int64_t deadline)
             if door.bell.read_fd < 0:       # closed by another thread or a signal handler
                 return HUNG_UP
             with nogil:
-                r = wait_message(c, &door.bell, deadline)
-            if r == PAUSED:
+                r = wait_message(c, &door.bell, deadline, again)
+            again = r == PAUSED
+            if again:
                 PyErr_CheckSignals()
             elif r == TIMED_OUT or r == HUNG_UP:
                 return r
@@ -85,6 +86,7 @@ cdef int receive(Chan* c, Door door, char* buffer, Taken* out, int64_t deadline)
 cdef bint await_message(Chan* c, Door door, int64_t deadline) except -1:
     """Whether a message, or the end of all messages, is there by then."""
     cdef int r
+    cdef bint again = False
     repair(c, &door.bell)
     while not waiting(c):
         if door.bell.read_fd < 0:
@@ -94,11 +96,11 @@ cdef bint await_message(Chan* c, Door door, int64_t deadline) except -1:
         if deadline == 0:
             return False
         with nogil:
-            r = wait_message(c, &door.bell, deadline)
+            r = wait_message(c, &door.bell, deadline, again)
+        again = r == PAUSED
         if r == OK:
-            if not c.flags & CHANNEL_WAITS_ON_FD:
-                with nogil:
-                    pass_on(c, &door.bell)
+            with nogil:
+                pass_on(c, &door.bell)
         elif r == HUNG_UP:
             return True
         elif r == TIMED_OUT:
