@@ -26,7 +26,7 @@ class MechanismContext(stock.BaseContext):
         self._options = options
         self._name = StartMethod(self.method, self)
         # Looked up by every constructor, so not by a lazy property.
-        self._max_bytes = checked_max_bytes(options.get("max_bytes", 0))
+        self._max_bytes: int = options.get("max_bytes", 0)
         self._module: ModuleType | None = None
         self.Process = process_class(self)
 
@@ -112,12 +112,6 @@ class MechanismContext(stock.BaseContext):
     def Array(self, typecode_or_type: Any, size_or_initializer: Any, *, lock: Any = True) -> Any:
         """A ctypes array in shared memory, with a lock."""
         return self._objects.Array(typecode_or_type, size_or_initializer, lock=lock, ctx=self)
-
-
-def checked_max_bytes(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ValueError(f"max_bytes must be a number of bytes, 0 for no cap; got {value!r}")
-    return value
 
 
 def _rebuild_context(mechanism: str, method: str, options: dict[str, Any]) -> MechanismContext:

@@ -7,6 +7,7 @@ is private; loky does the same. This module is the only one that touches it.
 from __future__ import annotations
 
 import multiprocessing.context as stock
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -32,14 +33,21 @@ class MechanismSpec:
         Module that offers ``Queue``, ``Pipe``, ``Lock`` and the other objects.
     summary : str
         What messages travel by, for listings.
-    options : frozenset of str
-        Keywords that :func:`get_context` takes for it.
+    options : tuple of (str, callable)
+        Keywords that :func:`get_context` takes for it, and what checks their values.
     """
 
     name: str
     module: str
     summary: str
-    options: frozenset[str] = frozenset()
+    options: tuple[tuple[str, Callable[[Any], Any]], ...] = ()
+
+
+def checked_max_bytes(value: Any) -> int:
+    """The option ``max_bytes``."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(f"max_bytes must be a number of bytes, 0 for no cap; got {value!r}")
+    return value
 
 
 MECHANISMS: dict[str, MechanismSpec] = {
@@ -49,7 +57,7 @@ MECHANISMS: dict[str, MechanismSpec] = {
             "shm",
             "mpipc.mechanisms.shm",
             "message queues and futex words in memfds",
-            frozenset({"max_bytes"}),
+            (("max_bytes", checked_max_bytes),),
         ),
     )
 }
@@ -150,13 +158,15 @@ def get_context(
         raise ValueError(
             f"unknown start method {start_method!r}; there are {', '.join(START_METHODS)}"
         )
-    unknown = options.keys() - spec.options
+    checks = dict(spec.options)
+    unknown = options.keys() - checks
     if unknown:
         raise TypeError(
             f"mechanism {mechanism!r} has no option {', '.join(sorted(unknown))}; "
-            f"it takes {', '.join(sorted(spec.options)) or 'none'}"
+            f"it takes {', '.join(checks) or 'none'}"
         )
-    return _context(spec, method, tuple(sorted(options.items())))
+    checked = {name: checks[name](value) for name, value in options.items()}
+    return _context(spec, method, tuple(sorted(checked.items())))
 
 
 @cache

@@ -30,7 +30,7 @@
  *   120    8    backlog    lock                       bytes in waiting messages
  *   128    4    read_at    lock                       chunk that head is in (recovery recomputes)
  *   132    4    write_at   lock                       chunk that tail is in (recovery recomputes)
- *   136    4    joiners    lock / joiner              futex: bumped when all tasks are done
+ *   136    4    joiners    lock                       futex: bumped when all tasks are done
  *   140    4    epoch      lock                       recoveries so far
  *   144    4    last       lock                       start of the last extent
  *   148    4    swept      lock                       npages when dead holders were last looked for
@@ -65,7 +65,7 @@
 #define CHANNEL_VERSION 1u
 #define CHANNEL_STRIDE (1ull << 40)
 #define FREE_LISTS 21
-#define CHANNEL_WAITS_ON_FD 1u /* flags: takers sleep on the doorbell, not on the tail word */
+#define CHANNEL_WAITS_ON_FD 1u /* flags: long sleeps are on the doorbell */
 
 #define PAGE_SHIFT 12
 #define PAGE_BYTES (1ull << PAGE_SHIFT)

@@ -58,7 +58,7 @@ cdef extern from "<sys/stat.h>" nogil:
     int fstat(int fd, stat_t* out)
 
 cdef extern from "<sys/mman.h>" nogil:
-    int MFD_CLOEXEC, MFD_ALLOW_SEALING
+    unsigned int MFD_CLOEXEC, MFD_ALLOW_SEALING
     int PROT_READ, PROT_WRITE, MAP_SHARED, MAP_NORESERVE
     void* MAP_FAILED
     int memfd_create(const char* name, unsigned int flags)

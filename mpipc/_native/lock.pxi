@@ -1,4 +1,5 @@
-# The robust lock: one 32-bit word, held for well under a microsecond, at most one per thread.
+# The robust lock: one 32-bit word, at most one per thread, held for well under a microsecond but
+# while a channel grows.
 #
 # Whoever holds it touches neither the GIL nor another lock. See robust.h for what the kernel does
 # when the holder dies; it also passes a wake-up on when the dying thread had released the word and

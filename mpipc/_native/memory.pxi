@@ -5,6 +5,7 @@
 # seen it, that is, if it was never pickled and its process has not forked since. What has been seen
 # stays; the kernel frees the arena when the last process that maps it is gone.
 
+cdef unsigned int MFD_NOEXEC_SEAL = 8   # demanded where the sysctl vm.memfd_noexec is 2
 cdef uint64_t ARENA_BYTES = 1 << 20
 cdef uint64_t ARENA_STEP = 16 << 10
 cdef uint64_t OWN_ARENA = 64 << 10      # blocks of this size and more get an arena to themselves
@@ -30,7 +31,9 @@ cdef class Segment:
         self.fd = -1
 
     cdef int make(self, const char* name) except -1:
-        self.fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING)
+        self.fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL)
+        if self.fd < 0 and errno == EINVAL:     # a kernel before 6.3
+            self.fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING)
         if self.fd < 0:
             raise OSError(errno, os_strerror(errno))
         fcntl(self.fd, F_ADD_SEALS, F_SEAL_SHRINK)

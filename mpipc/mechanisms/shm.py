@@ -106,7 +106,7 @@ class BoundedSemaphore(_core.SemLock, synchronize.BoundedSemaphore):
 
 
 class Condition(_core.ConditionCore, ConditionSurface):
-    """A condition variable. Those who wait are notified in the order in which they came."""
+    """A condition variable. The first 62 who wait are notified in the order in which they came."""
 
 
 class Event(_core.EventCore, synchronize.Event):
