@@ -29,8 +29,8 @@ from pathlib import Path
 from typing import Any
 
 from mpipc.cli.machine import Machine
+from mpipc.cli.sides import add_start_method, with_start_method
 
-START_METHODS = ("fork", "spawn", "forkserver")
 MIB = 2**20
 
 # Real bytes: untouched zeros would all be read from one page that stays in the cache.
@@ -294,12 +294,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("names", metavar="SCENARIO", nargs="*", help="measure only these")
     parser.add_argument("--quick", action="store_true", help="few short samples: for a first look")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all samples to FILE")
-    parser.add_argument(
-        "--start-method",
-        choices=START_METHODS,
-        default=multiprocessing.get_context().get_start_method(),
-        help="how processes start (default: the platform's, %(default)s)",
-    )
+    add_start_method(parser)
     parser.add_argument(
         "--context",
         default="mpipc-shm",
@@ -311,8 +306,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         parser.error(f"no scenario {unknown[0]!r}; there are {', '.join(SCENARIOS)}")
     if arguments.json and not arguments.json.parent.is_dir():
         parser.error(f"no folder {arguments.json.parent}")
-    if not arguments.context.endswith(START_METHODS):
-        arguments.context += f"-{arguments.start_method}"
+    arguments.context = with_start_method(arguments.context, arguments.start_method)
     try:
         multiprocessing.get_context(arguments.context)
     except ValueError as error:

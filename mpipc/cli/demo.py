@@ -34,12 +34,11 @@ from rich.table import Table
 
 from mpipc.cli.compare import first_difference
 from mpipc.cli.machine import Machine
+from mpipc.cli.sides import add_start_method, with_start_method
 
 # Without --repeat: so many rounds, fewer where a program would take more seconds than this.
 ROUNDS = 3
 BUDGET = 22.0
-
-START_METHODS = ("fork", "spawn", "forkserver")
 
 
 @dataclass(frozen=True)
@@ -131,12 +130,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="write the figures and the machine to FILE"
     )
-    parser.add_argument(
-        "--start-method",
-        choices=START_METHODS,
-        default=multiprocessing.get_context().get_start_method(),
-        help="how processes start (default: the platform's, %(default)s)",
-    )
+    add_start_method(parser)
     parser.add_argument(
         "--repeat",
         type=_positive,
@@ -170,9 +164,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 2
     programs = [known[name] for name in arguments.names] or list(PROGRAMS)
     method: str = arguments.start_method
-    contender: str = arguments.context
-    if not contender.endswith(START_METHODS):
-        contender = f"{contender}-{method}"
+    contender = with_start_method(arguments.context, method)
     try:
         import mpipc  # noqa: F401  # registers its contexts
 

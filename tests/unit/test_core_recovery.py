@@ -45,6 +45,22 @@ def drained(queue) -> list[bytes]:
     return [queue.get(timeout=5) for _ in range(queue.qsize())]
 
 
+def free_extent(queue) -> tuple[int, int]:
+    """Empty the queue; return the page and the length of a free extent."""
+    drained(queue)
+    extents = queue.segment.inspect()["extents"]
+    return next((start, pages) for start, pages, holder in extents if holder == "free")
+
+
+def dead_process() -> int:
+    """Return the pid of a process that is gone."""
+    pid = os.fork()
+    if not pid:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    return pid
+
+
 EVERYTHING = [message for pair in zip(SMALL, LARGE, strict=True) for message in pair]
 
 
@@ -68,8 +84,7 @@ def test_recovery_can_be_interrupted_and_begun_again(queue):
 
 
 def test_an_extent_linked_before_its_commit_is_freed(queue):
-    drained(queue)
-    start, pages, _ = next(e for e in queue.segment.inspect()["extents"] if e[2] == "free")
+    start, pages = free_extent(queue)
     with words(queue.segment) as memory:
         memory.set64(start * PAGE, pages << 32 | LINKED)
         memory.owner_died()
@@ -79,12 +94,8 @@ def test_an_extent_linked_before_its_commit_is_freed(queue):
 
 
 def test_an_extent_of_a_dead_process_is_freed(queue):
-    pid = os.fork()
-    if not pid:
-        os._exit(0)
-    os.waitpid(pid, 0)
-    drained(queue)
-    start, pages, _ = next(e for e in queue.segment.inspect()["extents"] if e[2] == "free")
+    pid = dead_process()
+    start, pages = free_extent(queue)
     with words(queue.segment) as memory:
         memory.set64(start * PAGE, pages << 32 | pid)
         memory.owner_died()
@@ -112,10 +123,7 @@ def test_a_descriptor_rung_for_a_message_that_never_came_is_quiet_after_a_poll(q
 
 def test_a_lock_that_the_kernel_did_not_mark_is_taken_from_the_dead(queue):
     """After an out-of-memory kill the word may be left as it is, with the dead one's thread id."""
-    pid = os.fork()
-    if not pid:
-        os._exit(0)
-    os.waitpid(pid, 0)
+    pid = dead_process()
     with words(queue.segment) as memory:
         memory.set32(LOCK, pid)
     assert drained(queue) == EVERYTHING
@@ -123,8 +131,7 @@ def test_a_lock_that_the_kernel_did_not_mark_is_taken_from_the_dead(queue):
 
 
 def test_an_extent_of_a_living_process_is_left_alone(queue):
-    drained(queue)
-    start, pages, _ = next(e for e in queue.segment.inspect()["extents"] if e[2] == "free")
+    start, pages = free_extent(queue)
     parent = os.getppid()
     with open(f"/proc/{parent}/stat") as file:
         started = int(file.read().rpartition(")")[2].split()[19])
@@ -137,8 +144,7 @@ def test_an_extent_of_a_living_process_is_left_alone(queue):
 
 def test_old_payload_in_an_extents_header_says_nothing(queue):
     """Where a header comes to lie on old payload, that may look like any recovery's number."""
-    drained(queue)
-    start, _pages, _ = next(e for e in queue.segment.inspect()["extents"] if e[2] == "free")
+    start, _pages = free_extent(queue)
     with words(queue.segment) as memory:
         memory.set32(start * PAGE + 8, queue.segment.inspect()["epoch"] + 1)
         memory.owner_died()
