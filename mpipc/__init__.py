@@ -8,11 +8,33 @@ Importing this package registers its contexts with :mod:`multiprocessing`::
 Nothing else happens before a context is used: no extension is loaded, no memory is taken.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from ._registry import context_names, get_context, register
 from .errors import OwnerDiedWarning, SegmentCorrupt
 
-__all__ = ["OwnerDiedWarning", "SegmentCorrupt", "__version__", "context_names", "get_context"]
+if TYPE_CHECKING:
+    from ._install import install, uninstall
+
+__all__ = [
+    "OwnerDiedWarning",
+    "SegmentCorrupt",
+    "__version__",
+    "context_names",
+    "get_context",
+    "install",
+    "uninstall",
+]
 
 __version__ = "0.1.0"
 
 register()
+
+
+def __getattr__(name: str) -> Any:
+    # They load most of multiprocessing, which a program that asks for a context may not need.
+    if name in ("install", "uninstall"):
+        from . import _install
+
+        return getattr(_install, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

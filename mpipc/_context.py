@@ -8,9 +8,9 @@ from types import ModuleType
 from typing import Any
 
 from ._process import process_class
-from ._registry import MechanismSpec, StartMethod, get_context
+from ._registry import MechanismSpec, StartMethod, contexts, get_context
 
-__all__ = ["CONTEXTS", "MechanismContext"]
+__all__ = ["CONTEXTS", "MechanismContext", "max_bytes"]
 
 
 class MechanismContext(stock.BaseContext):
@@ -42,6 +42,10 @@ class MechanismContext(stock.BaseContext):
         if self._module is None:
             self._module = import_module(self._spec.module)
         return self._module
+
+    def variant(self, method: str) -> MechanismContext:
+        """The same mechanism and options with another start method."""
+        return get_context(self._spec.name, start_method=method, **self._options)
 
     def Pipe(self, duplex: bool = True) -> Any:
         """Two connections joined by a pipe."""
@@ -114,6 +118,13 @@ class MechanismContext(stock.BaseContext):
         return self._objects.Array(typecode_or_type, size_or_initializer, lock=lock, ctx=self)
 
 
+def max_bytes(ctx: stock.BaseContext | None) -> int:
+    """The option of a context; where stock hands its own or none over, of the installed one."""
+    if not isinstance(ctx, MechanismContext):
+        ctx = contexts().installed
+    return 0 if ctx is None else ctx._max_bytes
+
+
 def _rebuild_context(mechanism: str, method: str, options: dict[str, Any]) -> MechanismContext:
     return get_context(mechanism, start_method=method, **options)
 
@@ -130,7 +141,7 @@ class ForkServerContext(MechanismContext):
     method = "forkserver"
 
     def _check_available(self) -> None:
-        stock._concrete_contexts["forkserver"]._check_available()  # type: ignore[attr-defined]
+        stock.ForkServerContext._check_available(self)
 
 
 # Named as stock names its own, which CPython's tests look at.

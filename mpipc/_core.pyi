@@ -59,6 +59,7 @@ class ChannelSegment(Segment):
 @disjoint_base
 class SemLock:
     SEM_VALUE_MAX: ClassVar[int]
+    _is_fork_ctx: bool
     @property
     def kind(self) -> int: ...
     @property

@@ -15,10 +15,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ._context import MechanismContext
 
-__all__ = ["MECHANISMS", "MechanismSpec", "StartMethod", "context_names", "get_context", "register"]
+__all__ = [
+    "MECHANISMS",
+    "MechanismSpec",
+    "StartMethod",
+    "context_names",
+    "contexts",
+    "get_context",
+    "register",
+]
 
 PREFIX = "mpipc-"
 START_METHODS = ("fork", "spawn", "forkserver")
+# The platform's, whatever the program sets: fork, from Python 3.14 on forkserver.
+DEFAULT_START_METHOD: str = stock._default_context._default_context._name  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True)
@@ -91,11 +101,20 @@ class Contexts(dict[str, Any]):
 
     CPython's tests, and from 3.14 on ``get_all_start_methods()``, take its keys for the platform's
     start methods.
+
+    Attributes
+    ----------
+    installed : MechanismContext or None
+        While set, the names of start methods lead to its variants, see :func:`mpipc.install`.
     """
+
+    installed: MechanismContext | None = None
 
     def __getitem__(self, name: str) -> Any:
         if type(name) is StartMethod:
             return name.context
+        if self.installed is not None and name in START_METHODS:
+            return self.installed.variant(name)
         return super().__getitem__(name)
 
     def __missing__(self, name: str) -> Any:
@@ -109,9 +128,13 @@ class Contexts(dict[str, Any]):
 
 def register() -> None:
     """Make multiprocessing know our contexts. Done on import, once."""
-    known: dict[str, Any] = stock._concrete_contexts  # type: ignore[attr-defined]
-    if not isinstance(known, Contexts):
-        stock._concrete_contexts = Contexts(known)  # type: ignore[attr-defined]
+    if not isinstance(contexts(), Contexts):
+        stock._concrete_contexts = Contexts(contexts())  # type: ignore[attr-defined]
+
+
+def contexts() -> Contexts:
+    """The table of contexts that multiprocessing uses."""
+    return stock._concrete_contexts  # type: ignore[attr-defined,no-any-return]
 
 
 def context_names() -> list[str]:
@@ -121,11 +144,6 @@ def context_names() -> list[str]:
         for name in MECHANISMS
         for suffix in ("", *(f"-{method}" for method in START_METHODS))
     ]
-
-
-def default_start_method() -> str:
-    """The platform's, whatever the program has set: fork, from Python 3.14 on forkserver."""
-    return stock._default_context._default_context._name  # type: ignore[attr-defined,no-any-return]
 
 
 def get_context(
@@ -153,7 +171,7 @@ def get_context(
     spec = MECHANISMS.get(mechanism)
     if spec is None:
         raise ValueError(f"unknown mechanism {mechanism!r}; there are {', '.join(MECHANISMS)}")
-    method = default_start_method() if start_method is None else str(start_method)
+    method = DEFAULT_START_METHOD if start_method is None else str(start_method)
     if method not in START_METHODS:
         raise ValueError(
             f"unknown start method {start_method!r}; there are {', '.join(START_METHODS)}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from ._context import MechanismContext
+    from multiprocessing.context import BaseContext
 
 __all__ = ["Memory", "MemoryProvider", "MessageQueue", "QueueEnds", "WaitingRoom"]
 
@@ -62,7 +62,7 @@ class MessageQueue(QueueEnds):
         """Whether this process has put anything."""
         raise NotImplementedError
 
-    def _open(self, maxsize: int, ctx: MechanismContext) -> None:
+    def _open(self, maxsize: int, ctx: BaseContext) -> None:
         """Make the channel, for `maxsize` items at most; 0 for no bound."""
         raise NotImplementedError
 

@@ -139,6 +139,7 @@ cdef class SemLock:
     cdef readonly int kind
     cdef readonly uint32_t maxvalue
     cdef bint owned             # the word carries an owner
+    cdef public bint _is_fork_ctx       # refuses to be given to a spawned process
     cdef int count
     cdef unsigned long thread
     cdef uint64_t process
@@ -309,6 +310,10 @@ cdef class SemLock:
 
     def __getstate__(self):
         assert_spawning(self)
+        if self._is_fork_ctx:
+            raise RuntimeError(
+                "A SemLock created in a fork context cannot be given to a process that is spawned: "
+                "make it with the context that starts the process")
         return self.block, self.kind, self.maxvalue, self.owned
 
     def __setstate__(self, tuple state):

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from multiprocessing import sharedctypes as stock
-from multiprocessing import synchronize
-from typing import TYPE_CHECKING, Any
+from multiprocessing.context import BaseContext
+from typing import Any
 
-from .. import _core
+from .. import _core, _stock
+from .._context import max_bytes
 from .._lifetime import watch_exit
 from ..contracts import MemoryProvider
 from ..objects import connection, pool, queues, sharedctypes
-from ..objects.synchronize import ConditionSurface, checked_value
-
-if TYPE_CHECKING:
-    from .._context import MechanismContext
+from ..objects.synchronize import ConditionSurface, checked_value, made_for_fork
 
 __all__ = [
     "Array",
@@ -52,16 +50,16 @@ class Connection(_core.ConnectionCore, connection.Connection):
     """An end of a pipe, or of a queue."""
 
 
-def Pipe(duplex: bool = True, *, ctx: MechanismContext) -> tuple[Connection, Connection]:
+def Pipe(duplex: bool = True, *, ctx: BaseContext | None = None) -> tuple[Connection, Connection]:
     """Two connections; with ``duplex=False`` the first reads and the second writes."""
-    return _core.open_pipe(Connection, bool(duplex), PIPE_CAPACITY, ctx._max_bytes)
+    return _core.open_pipe(Connection, bool(duplex), PIPE_CAPACITY, max_bytes(ctx))
 
 
 class Queue(_core.QueueCore, queues.Queue):
     """A multi-producer, multi-consumer queue. Items arrive in the order in which they were put."""
 
-    def _open(self, maxsize: int, ctx: MechanismContext) -> None:
-        self._attach(*_core.open_queue(Connection, maxsize, 0, ctx._max_bytes))
+    def _open(self, maxsize: int, ctx: BaseContext) -> None:
+        self._attach(*_core.open_queue(Connection, maxsize, 0, max_bytes(ctx)))
 
 
 class JoinableQueue(queues.JoinableQueue, Queue):
@@ -71,37 +69,41 @@ class JoinableQueue(queues.JoinableQueue, Queue):
 class SimpleQueue(_core.SimpleQueueCore, queues.SimpleQueue):
     """A queue without a bound on items, whose ``put`` waits when much is waiting already."""
 
-    def _open(self, ctx: MechanismContext) -> None:
-        self._attach(*_core.open_queue(Connection, 0, PIPE_CAPACITY, ctx._max_bytes))
+    def _open(self, ctx: BaseContext) -> None:
+        self._attach(*_core.open_queue(Connection, 0, PIPE_CAPACITY, max_bytes(ctx)))
 
 
-class Lock(_core.SemLock, synchronize.Lock):
+class Lock(_core.SemLock, _stock.Lock):
     """A lock that any process or thread may release."""
 
-    def __init__(self, *, ctx: MechanismContext) -> None:
+    def __init__(self, *, ctx: BaseContext | None) -> None:
+        self._is_fork_ctx = made_for_fork(ctx)
         self._open(_core.SEMAPHORE, 1, 1, True)
 
 
-class RLock(_core.SemLock, synchronize.RLock):
+class RLock(_core.SemLock, _stock.RLock):
     """A lock that its holder may take again, and only its holder may release."""
 
-    def __init__(self, *, ctx: MechanismContext) -> None:
+    def __init__(self, *, ctx: BaseContext | None) -> None:
+        self._is_fork_ctx = made_for_fork(ctx)
         self._open(_core.RECURSIVE_MUTEX, 1, 1, True)
 
 
-class Semaphore(_core.SemLock, synchronize.Semaphore):
+class Semaphore(_core.SemLock, _stock.Semaphore):
     """A number of units to take and give back."""
 
-    def __init__(self, value: int = 1, *, ctx: MechanismContext) -> None:
+    def __init__(self, value: int = 1, *, ctx: BaseContext | None) -> None:
         value = checked_value(value, self.SEM_VALUE_MAX)
+        self._is_fork_ctx = made_for_fork(ctx)
         self._open(_core.SEMAPHORE, value, self.SEM_VALUE_MAX, False)
 
 
-class BoundedSemaphore(_core.SemLock, synchronize.BoundedSemaphore):
+class BoundedSemaphore(_core.SemLock, _stock.BoundedSemaphore):
     """A semaphore that cannot be released above its first value."""
 
-    def __init__(self, value: int = 1, *, ctx: MechanismContext) -> None:
+    def __init__(self, value: int = 1, *, ctx: BaseContext | None) -> None:
         value = checked_value(value, self.SEM_VALUE_MAX)
+        self._is_fork_ctx = made_for_fork(ctx)
         self._open(_core.SEMAPHORE, value, value, False)
 
 
@@ -109,14 +111,14 @@ class Condition(_core.ConditionCore, ConditionSurface):
     """A condition variable. The first 62 who wait are notified in the order in which they came."""
 
 
-class Event(_core.EventCore, synchronize.Event):
+class Event(_core.EventCore, _stock.Event):
     """A flag to wait for."""
 
-    def __init__(self, *, ctx: MechanismContext) -> None:
+    def __init__(self, *, ctx: BaseContext) -> None:
         self._open()
 
 
-class Barrier(synchronize.Barrier):
+class Barrier(_stock.Barrier):
     """Stock's barrier, over a condition and memory of ours."""
 
     def __init__(
@@ -125,7 +127,7 @@ class Barrier(synchronize.Barrier):
         action: Callable[[], object] | None = None,
         timeout: float | None = None,
         *,
-        ctx: MechanismContext,
+        ctx: BaseContext,
     ) -> None:
         # Two C ints: the state and how many have come. A new block is zeroed.
         state = (parties, action, timeout, ctx.Condition(), _core.new_block(8))
@@ -151,30 +153,38 @@ class SynchronizedString(_core.ArrayCore, stock.SynchronizedString):
 WRAPPERS = sharedctypes.Wrappers(Synchronized, SynchronizedArray, SynchronizedString)
 
 
-def RawValue(typecode_or_type: Any, *args: Any, ctx: MechanismContext) -> Any:
+def RawValue(typecode_or_type: Any, *args: Any, ctx: BaseContext | None = None) -> Any:
     """A ctypes object in shared memory."""
     return sharedctypes.raw_value(new_block(ctx), typecode_or_type, *args)
 
 
-def RawArray(typecode_or_type: Any, size_or_initializer: Any, *, ctx: MechanismContext) -> Any:
+def RawArray(
+    typecode_or_type: Any, size_or_initializer: Any, *, ctx: BaseContext | None = None
+) -> Any:
     """A ctypes array in shared memory."""
     return sharedctypes.raw_array(new_block(ctx), typecode_or_type, size_or_initializer)
 
 
-def Value(typecode_or_type: Any, *args: Any, lock: Any = True, ctx: MechanismContext) -> Any:
+def Value(
+    typecode_or_type: Any, *args: Any, lock: Any = True, ctx: BaseContext | None = None
+) -> Any:
     """A ctypes object in shared memory, with a lock unless ``lock=False``."""
     obj = RawValue(typecode_or_type, *args, ctx=ctx)
     return sharedctypes.with_lock(obj, lock, ctx, WRAPPERS)
 
 
 def Array(
-    typecode_or_type: Any, size_or_initializer: Any, *, lock: Any = True, ctx: MechanismContext
+    typecode_or_type: Any,
+    size_or_initializer: Any,
+    *,
+    lock: Any = True,
+    ctx: BaseContext | None = None,
 ) -> Any:
     """A ctypes array in shared memory, with a lock unless ``lock=False``."""
     obj = RawArray(typecode_or_type, size_or_initializer, ctx=ctx)
     return sharedctypes.with_lock(obj, lock, ctx, WRAPPERS)
 
 
-def new_block(ctx: MechanismContext) -> MemoryProvider:
+def new_block(ctx: BaseContext | None) -> MemoryProvider:
     """The memory provider of a context."""
-    return lambda size: _core.new_block(size, ctx._max_bytes)
+    return lambda size: _core.new_block(size, max_bytes(ctx))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from multiprocessing import pool
+from .. import _stock
 
 __all__ = ["Pool"]
 
 
-class Pool(pool.Pool):
+class Pool(_stock.Pool):
     """Stock's pool. Its task and result queues are the context's ``SimpleQueue``."""

@@ -11,28 +11,25 @@ import operator
 import os
 import threading
 from collections import deque
-from multiprocessing import queues
-from multiprocessing.context import assert_spawning
-from typing import TYPE_CHECKING, Any
+from multiprocessing.context import BaseContext, assert_spawning
+from typing import Any
 
+from .. import _stock
 from ..contracts import MessageQueue, QueueEnds
 from .views import SemaphoreView
-
-if TYPE_CHECKING:
-    from .._context import MechanismContext
 
 SEM_VALUE_MAX = 0x7FFFFFFF  # what stock calls unbounded
 
 __all__ = ["JoinableQueue", "Queue", "SimpleQueue"]
 
 
-class Queue(MessageQueue, queues.Queue):  # type: ignore[type-arg]
+class Queue(MessageQueue, _stock.Queue):  # type: ignore[type-arg]
     """Stock's queue without a feeder thread: when ``put`` returns, the item is in the queue.
 
     A mechanism's class stands before this one, see :class:`mpipc.contracts.MessageQueue`.
     """
 
-    def __init__(self, maxsize: int = 0, *, ctx: MechanismContext) -> None:
+    def __init__(self, maxsize: int = 0, *, ctx: BaseContext) -> None:
         maxsize = max(0, operator.index(maxsize))
         if maxsize > SEM_VALUE_MAX:
             raise OverflowError(f"maxsize must be at most {SEM_VALUE_MAX}, got {maxsize}")
@@ -120,13 +117,13 @@ class Queue(MessageQueue, queues.Queue):  # type: ignore[type-arg]
         self.join_thread()
 
 
-class JoinableQueue(MessageQueue, queues.JoinableQueue):  # type: ignore[type-arg]
+class JoinableQueue(MessageQueue, _stock.JoinableQueue):  # type: ignore[type-arg]
     """``task_done`` and ``join`` for a queue whose mechanism counts tasks.
 
     Stands before a mechanism's Queue; ``put`` is that one's, since each item is a task.
     """
 
-    def __init__(self, maxsize: int = 0, *, ctx: MechanismContext) -> None:
+    def __init__(self, maxsize: int = 0, *, ctx: BaseContext) -> None:
         super().__init__(maxsize, ctx=ctx)
         self._cond = ctx.Condition()
 
@@ -153,15 +150,15 @@ class JoinableQueue(MessageQueue, queues.JoinableQueue):  # type: ignore[type-ar
         self._join_tasks()
 
 
-class SimpleQueue(QueueEnds, queues.SimpleQueue):  # type: ignore[type-arg]
+class SimpleQueue(QueueEnds, _stock.SimpleQueue):  # type: ignore[type-arg]
     """Stock's simple queue around a mechanism's ``put`` and ``get``."""
 
-    def __init__(self, *, ctx: MechanismContext) -> None:
+    def __init__(self, *, ctx: BaseContext) -> None:
         self._open(ctx)
         self._rlock = ctx.Lock()
         self._wlock = ctx.Lock()
 
-    def _open(self, ctx: MechanismContext) -> None:
+    def _open(self, ctx: BaseContext) -> None:
         """Make the channel."""
         raise NotImplementedError
 

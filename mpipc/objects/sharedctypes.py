@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import multiprocessing
 from multiprocessing import sharedctypes
-from typing import TYPE_CHECKING, Any, NamedTuple
+from multiprocessing.context import BaseContext
+from typing import Any, NamedTuple
 
 from ..contracts import MemoryProvider
-
-if TYPE_CHECKING:
-    from .._context import MechanismContext
 
 __all__ = ["Wrappers", "raw_array", "raw_value", "with_lock"]
 
@@ -53,7 +52,7 @@ def raw_array(provide: MemoryProvider, typecode_or_type: Any, size_or_initialize
     return result
 
 
-def with_lock(obj: Any, lock: Any, ctx: MechanismContext, wrappers: Wrappers) -> Any:
+def with_lock(obj: Any, lock: Any, ctx: BaseContext | None, wrappers: Wrappers) -> Any:
     """Wrap a raw object as stock's Value and Array do; ``lock=False`` leaves it as it is.
 
     Simple values, arrays and strings get the mechanism's wrapper, structures stock's.
@@ -61,7 +60,7 @@ def with_lock(obj: Any, lock: Any, ctx: MechanismContext, wrappers: Wrappers) ->
     if lock is False:
         return obj
     if lock is True or lock is None:
-        lock = ctx.RLock()
+        lock = (ctx or multiprocessing.get_context()).RLock()
     elif not hasattr(lock, "acquire"):
         raise AttributeError(f"{lock!r} has no method 'acquire'")
     if isinstance(obj, ctypes._SimpleCData):

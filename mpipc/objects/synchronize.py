@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import errno
+import multiprocessing
 import operator
-from multiprocessing import synchronize
-from multiprocessing.context import assert_spawning
-from typing import TYPE_CHECKING, Any
+from multiprocessing import resource_tracker
+from multiprocessing.context import BaseContext, assert_spawning
+from typing import Any
 
+from .. import _stock
+from .._registry import contexts
 from ..contracts import WaitingRoom
 from .views import SemaphoreView
 
-if TYPE_CHECKING:
-    from .._context import MechanismContext
-
-__all__ = ["ConditionSurface", "checked_value"]
+__all__ = ["ConditionSurface", "checked_value", "made_for_fork"]
 
 
 def checked_value(value: int, most: int) -> int:
@@ -37,13 +37,34 @@ def checked_value(value: int, most: int) -> int:
     return number
 
 
-class ConditionSurface(WaitingRoom, synchronize.Condition):
+def made_for_fork(ctx: BaseContext | None) -> bool:
+    """Whether a new lock of stock's context must refuse to be given to a spawned process.
+
+    Stock's locks refuse, having lost their names at once in a context that forks, so an installed
+    mpipc does as well; locks from our own contexts may go anywhere.
+
+    In the other contexts stock registers the new name, and restarts a resource tracker that has
+    died. We have nothing to register, but a program that uses the tracker otherwise, as stock's
+    shared_memory does, has it again. One that nobody has started is not needed.
+    """
+    tracker: Any = resource_tracker._resource_tracker
+    installed = contexts().installed is not None
+    if tracker._fd is None and not installed:
+        return False
+    if (ctx or multiprocessing.get_context()).get_start_method() == "fork":
+        return installed
+    if tracker._fd is not None:
+        tracker.ensure_running()
+    return False
+
+
+class ConditionSurface(WaitingRoom, _stock.Condition):
     """Stock's condition around a mechanism's waiting room.
 
     A mechanism's class stands before this one, see :class:`mpipc.contracts.WaitingRoom`.
     """
 
-    def __init__(self, lock: Any = None, *, ctx: MechanismContext) -> None:
+    def __init__(self, lock: Any = None, *, ctx: BaseContext) -> None:
         self._lock = lock or ctx.RLock()
         self._open()
         self._make_methods()  # type: ignore[attr-defined]

@@ -2,39 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import multiprocessing.context
 import pickle
-import subprocess
-import sys
-import textwrap
 
 import pytest
 
 import mpipc
 import workers
-from workers import SOON
+from programs import program
 
 pytestmark = pytest.mark.beyond_stock("about our own names")
 
 METHODS = ("fork", "spawn", "forkserver")
 DEFAULT = multiprocessing.get_start_method()
-
-
-def program(path, code, *args):
-    """Run a script, as users do; return its last line as JSON."""
-    path.write_text(textwrap.dedent(code))
-    done = subprocess.run(
-        [sys.executable, str(path), *args],
-        capture_output=True,
-        text=True,
-        timeout=SOON,
-        env=workers.environment(),
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 @pytest.mark.parametrize("method", METHODS)
