@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, cast
 
-from mpipc.cli.machine import mpipc_version
+from mpipc import __version__
 
 
 class CommandModule(Protocol):
@@ -48,6 +48,11 @@ COMMANDS = (
         module="mpipc.cli.demo",
         needs=("rich", "numpy"),
     ),
+    Command(
+        name="run",
+        summary="run an unchanged program with mpipc in the place of multiprocessing",
+        module="mpipc.cli.run",
+    ),
 )
 
 PROGRAM = "python -m mpipc"
@@ -74,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         + f"\n\n`{PROGRAM} COMMAND --help` explains a command.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"mpipc {mpipc_version()}")
+    parser.add_argument("--version", action="version", version=f"mpipc {__version__}")
     commands = {command.name: command for command in COMMANDS}
     parser.add_argument("command", metavar="COMMAND", choices=commands, help="see below")
     parser.add_argument(
@@ -98,8 +103,4 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog=f"{PROGRAM} {command.name}", description=module.__doc__
     )
     module.add_arguments(command_parser)
-    try:
-        return module.run(command_parser.parse_args(chosen.arguments))
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    return module.run(command_parser.parse_args(chosen.arguments))

@@ -191,7 +191,11 @@ def run(arguments: argparse.Namespace) -> int:
         budget=math.inf if arguments.repeat else BUDGET,
         timeout=arguments.timeout,
     )
-    outcomes = compare(programs, plan, console)
+    try:
+        outcomes = compare(programs, plan, console)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
     console.print(results_table(outcomes, plan))
     failed = [outcome for outcome in outcomes if outcome.failure is not None]
     for outcome in outcomes:
