@@ -3,6 +3,25 @@
 cdef uint64_t LONG_COPY = 64 << 10      # copies from here on let other threads run
 
 
+# In a pipe, a message above this holds its sender until somebody takes it, as each that overfills
+# the kernel's buffers does with stock. Between a pipe's capacity and this, going on is faster.
+cdef uint64_t HOLDING = 8 << 20
+
+
+cdef int sleep_for_room(Chan* c, Door door, uint64_t size, int64_t deadline) except -100:
+    """For a slice at most: OK (look again), PAUSED, TIMED_OUT or HUNG_UP."""
+    cdef int r
+    with nogil:
+        r = wait_room(c, &door.bell, size, door.bell.read_fd < 0, deadline)
+    if r == PAUSED:
+        PyErr_CheckSignals()
+    elif r == TIMED_OUT or r == HUNG_UP:
+        return r
+    elif r != OK:
+        raise failure(r, size)
+    return HUNG_UP if door.bell.write_fd < 0 else r
+
+
 cdef int send_pieces(Chan* c, Door door, const Piece* pieces, int count, uint64_t size,
                      int64_t deadline) except -100:
     """OK, TIMED_OUT or HUNG_UP. `deadline` 0: do not wait."""
@@ -18,6 +37,11 @@ cdef int send_pieces(Chan* c, Door door, const Piece* pieces, int count, uint64_
                 r = put_message(c, &door.bell, pieces, count, size, &page, False)
             if r == OK:
                 page = 0
+                if size > HOLDING and c.maxbytes:
+                    r = PAUSED
+                    while r == PAUSED:
+                        r = sleep_for_room(c, door, 0, deadline)
+                    return r
                 if c.h.backlog > LONG_BACKLOG:
                     with nogil:
                         let_takers_catch_up(c)
@@ -33,16 +57,9 @@ cdef int send_pieces(Chan* c, Door door, const Piece* pieces, int count, uint64_
             elif r == WOULD_BLOCK:
                 if deadline == 0:
                     return TIMED_OUT
-                with nogil:
-                    r = wait_room(c, &door.bell, size, door.bell.read_fd < 0, deadline)
-                if r == PAUSED:
-                    PyErr_CheckSignals()
-                elif r == TIMED_OUT or r == HUNG_UP:
+                r = sleep_for_room(c, door, size, deadline)
+                if r == TIMED_OUT or r == HUNG_UP:
                     return r
-                elif r != OK:
-                    raise failure(r, size)
-                if door.bell.write_fd < 0:
-                    return HUNG_UP
             else:
                 raise failure(r, size)
     finally:

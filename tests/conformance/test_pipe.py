@@ -356,6 +356,23 @@ def test_a_full_pipe_blocks_its_writer(pipe, size):
     waiting.result()
 
 
+def test_a_huge_message_holds_its_writer_until_it_is_taken(pipe):
+    reader, writer = pipe
+    waiting = Background(writer.send_bytes, payload(16 * MIB))
+    assert waiting.blocked()
+    assert reader.recv_bytes() == payload(16 * MIB)
+    waiting.result()
+
+
+def test_a_writer_held_by_a_huge_message_learns_that_the_reader_is_gone(pipe):
+    reader, writer = pipe
+    waiting = Background(writer.send_bytes, payload(16 * MIB))
+    assert waiting.blocked()
+    reader.close()
+    with pytest.raises((BrokenPipeError, ConnectionResetError)):
+        waiting.result()
+
+
 def test_a_slow_reader_loses_nothing(pipe, family):
     reader, writer = pipe
     length = Background(family.call, workers.recv_slowly, reader)
