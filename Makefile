@@ -9,11 +9,16 @@ RUN := $(VENV)/bin/python
 CYTHON_SOURCES := $(wildcard mpipc/*.pyx mpipc/*.pxd mpipc/_native/*.p?? mpipc/_native/*.h)
 BUILT_FROM := pyproject.toml setup.py $(CYTHON_SOURCES)
 
-.PHONY: help demo test lint bench check clean
+# How CPython's tests are run on stock and then on mpipc-shm; the results go to RESULTS.
+COMPAT := $(RUN) compat_tests --against-stock $(ARGS)
+RESULTS ?= compat_tests/results
+
+.PHONY: help demo test compat compat-all compat-table lint bench check clean
 
 help:
 	@echo 'make demo   build into $(VENV), run five programs with stock multiprocessing and mpipc'
 	@echo 'make test   build into $(VENV), run the tests          (ARGS=... goes to pytest)'
+	@echo 'make compat run tests of CPython on stock and on mpipc-shm; compat-all runs them all'
 	@echo 'make lint   ruff, cython-lint, mypy and stubtest'
 	@echo 'make bench  measure the first figures against stock    (ARGS=... goes to the script)'
 	@echo 'make clean  remove what was built'
@@ -23,6 +28,20 @@ demo: $(VENV)/.with-cli
 
 test: $(VENV)/.with-cli,test
 	$(RUN) -m pytest -n 2 tests $(ARGS)
+
+# The interpreter must have CPython's tests; tools/python_with_tests looks for one.
+compat: $(VENV)/.with-test
+	$(COMPAT) --start-method fork
+	$(COMPAT) --start-method spawn --slice
+	$(COMPAT) --start-method forkserver --slice
+
+compat-all: $(VENV)/.with-test
+	for method in fork spawn forkserver; do \
+	  $(COMPAT) --start-method $$method --save $(RESULTS) || failed=1; \
+	done; exit $${failed:-0}
+
+compat-table: | $(RUN)
+	$(RUN) compat_tests/table.py $(RESULTS)
 
 # cython-lint looks for pycodestyle on the PATH.
 lint: export PATH := $(abspath $(VENV)/bin):$(PATH)
