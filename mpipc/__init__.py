@@ -8,12 +8,13 @@ Importing this package registers its contexts with :mod:`multiprocessing`::
 Nothing else happens before a context is used: no extension is loaded, no memory is taken.
 """
 
-from typing import TYPE_CHECKING, Any
-
 from ._registry import context_names, get_context, register
 from .errors import OwnerDiedWarning, SegmentCorrupt
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from ._install import install, uninstall
 
 __all__ = [
@@ -31,7 +32,7 @@ __version__ = "0.1.0"
 register()
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     # They load most of multiprocessing, which a program that asks for a context may not need.
     if name in ("install", "uninstall"):
         from . import _install

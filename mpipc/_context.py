@@ -5,10 +5,13 @@ from __future__ import annotations
 import multiprocessing.context as stock
 from importlib import import_module
 from types import ModuleType
-from typing import Any
 
 from ._process import process_class
 from ._registry import MechanismSpec, StartMethod, contexts, get_context
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["CONTEXTS", "MechanismContext", "max_bytes"]
 

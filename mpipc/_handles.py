@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from multiprocessing import context, reduction
-from typing import Any, Protocol
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Protocol
+else:
+    Protocol = object
 
 __all__ = ["dup_fd"]
 

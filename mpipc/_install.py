@@ -11,47 +11,33 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
 import threading
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
-from inspect import getattr_static
-from multiprocessing import connection, pool, queues, sharedctypes, spawn, synchronize
+from importlib.machinery import ModuleSpec, PathFinder
 from multiprocessing import context as stock_context
-from types import FunctionType, TracebackType
-from typing import Any
+from multiprocessing import spawn
+from types import FunctionType
 
 from . import _stock
 from ._context import MechanismContext
 from ._registry import START_METHODS, context_names, contexts, get_context
+from ._stock import get_preparation_data, prepare
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import ModuleType, TracebackType
+    from typing import Any
 
 __all__ = ["Installation", "install", "restore", "uninstall"]
 
 VARIABLE = "MPIPC_CONTEXT"
 DEFAULT = "mpipc-shm"
 
-# Which module of multiprocessing offers what.
-PLACES = {
-    connection: ("Pipe",),
-    pool: ("Pool",),
-    queues: ("JoinableQueue", "Queue", "SimpleQueue"),
-    sharedctypes: ("Array", "RawArray", "RawValue", "Value"),
-    synchronize: (
-        "Barrier",
-        "BoundedSemaphore",
-        "Condition",
-        "Event",
-        "Lock",
-        "RLock",
-        "Semaphore",
-    ),
-}
-CLASSES: list[type[Any]] = [
-    value
-    for names in PLACES.values()
-    for name in names
-    if isinstance(value := getattr(_stock, name), type)
-]
+# The modules whose names ours replace, and in them classes that stay but call a base by its name.
+PLACES = ("connection", "pool", "queues", "sharedctypes", "synchronize")
+PINNED = {"queues": ("JoinableQueue", "Queue"), "pool": ("ThreadPool", "Pool")}
 
 _guard = threading.RLock()
 _current: Installation | None = None
@@ -69,6 +55,8 @@ class Installation:
     def __init__(self, context: MechanismContext) -> None:
         self.context = context
         self._early = _early_modules()
+        self._watcher = _ImportWatcher(self._replace_loaded_names)
+        self._places: set[str] = set()
         self._replaced: list[tuple[Any, str, Any]] = []
         self._chosen: Any = None
         self._previous: Installation | None = None
@@ -90,37 +78,54 @@ class Installation:
         return f"<{type(self).__name__} of {self.context!r}>"
 
     def _apply(self) -> None:
-        for owner, name, value in self._replacements():
-            self._replaced.append((owner, name, getattr_static(owner, name)))
-            setattr(owner, name, value)
         default: Any = stock_context._default_context
+        self._replace(contexts(), "installed", self.context)
+        self._replace(default, "_default_context", self.context)
+        self._replace(multiprocessing, "get_all_start_methods", _get_all_start_methods)
+        self._replace(spawn, "get_preparation_data", self._preparation_data)
+        self._replace(spawn, "prepare", _prepare)
+        sys.meta_path.insert(0, self._watcher)
+        self._replace_loaded_names()
         self._chosen = chosen = default._actual_context
         if chosen is not None and not isinstance(chosen, MechanismContext):
             default._actual_context = self.context.variant(chosen._name)
 
     def _undo(self) -> None:
+        sys.meta_path.remove(self._watcher)
         while self._replaced:
             setattr(*self._replaced.pop())
+        self._places.clear()
         default: Any = stock_context._default_context
         chosen = default._actual_context
         # A context of ours that the program itself had chosen before stays.
         if chosen is not self._chosen and chosen in map(self.context.variant, START_METHODS):
             default._actual_context = contexts()[chosen.method]
 
-    def _replacements(self) -> Iterator[tuple[Any, str, Any]]:
-        """All that is changed but for the context in use: owner, attribute, our value."""
-        yield contexts(), "installed", self.context
-        yield stock_context._default_context, "_default_context", self.context
-        yield multiprocessing, "get_all_start_methods", _get_all_start_methods
-        yield spawn, "get_preparation_data", self._preparation_data
-        yield spawn, "prepare", _prepare
-        for module, names in PLACES.items():
-            for name in names:
-                yield module, name, getattr(self.context._objects, name)
-        for cls in CLASSES:
-            yield cls, "__module__", _stock.__name__
-        yield from _pinned(_stock.JoinableQueue, _stock.Queue)
-        yield from _pinned(_stock.ThreadPool, _stock.Pool)
+    def _replace_loaded_names(self) -> None:
+        # No lock here: other threads may be importing. What is left for later waits for an import.
+        for place in _loaded_places():
+            if place not in self._places:
+                self._places.add(place)
+                self._replace_names_in(place)
+
+    def _replace_names_in(self, place: str) -> None:
+        """Put our classes and functions into one of multiprocessing's modules."""
+        objects = self.context._objects
+        for name in _stock.PLACES[place]:
+            original = getattr(_stock, name)
+            if name in objects.__all__:
+                self._replace(sys.modules[f"multiprocessing.{place}"], name, getattr(objects, name))
+                if isinstance(original, type):
+                    self._replace(original, "__module__", _stock.__name__)
+        if place in PINNED:
+            cls, base = (getattr(_stock, name) for name in PINNED[place])
+            for name, method in _pinned_methods(cls, base):
+                self._replace(cls, name, method)
+
+    def _replace(self, owner: Any, name: str, value: Any) -> None:
+        found = vars(owner)[name] if name in vars(owner) else getattr(owner, name)
+        self._replaced.append((owner, name, found))
+        setattr(owner, name, value)
 
     def _preparation_data(self, name: str) -> dict[str, Any]:
         """Stock's data for a new child, with what makes it install us too.
@@ -128,7 +133,7 @@ class Installation:
         Two kinds of process read it. A child unpickles all of it before it acts on any. A fork
         server finds the path among the arguments of its main function, as text in its command.
         """
-        data: dict[str, Any] = _stock.get_preparation_data(name)
+        data: dict[str, Any] = get_preparation_data(name)
         arguments = (
             self.context._spec.name,
             self.context.method,
@@ -148,7 +153,7 @@ def _prepare(data: dict[str, Any]) -> None:
     """Stock's, for children of a fork server that was started while we were installed."""
     if "mpipc" not in data:
         uninstall()
-    _stock.prepare(data)
+    prepare(data)
 
 
 class _Code:
@@ -187,13 +192,52 @@ def _get_all_start_methods() -> list[str]:
     return _StartMethods(stock_context._default_context.get_all_start_methods())
 
 
+def _loaded_places() -> list[str]:
+    return [place for place in PLACES if f"multiprocessing.{place}" in sys.modules]
+
+
+class _ImportWatcher:
+    """On ``sys.meta_path``: calls back when modules of multiprocessing have been imported.
+
+    They import each other, and ours import them. As long as one is not complete it waits.
+    """
+
+    def __init__(self, imported: Callable[[], None]) -> None:
+        self._imported = imported
+        self._incomplete = 0
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        package, _, last = name.rpartition(".")
+        if (package != "multiprocessing" or last not in PLACES) and not name.startswith("mpipc."):
+            return None
+        spec = PathFinder.find_spec(name, path, target)
+        if spec is not None:
+            loader: Any = spec.loader
+            execute = loader.exec_module
+
+            def exec_module(module: ModuleType) -> None:
+                self._incomplete += 1
+                try:
+                    execute(module)
+                finally:
+                    self._incomplete -= 1
+                if not self._incomplete:
+                    self._imported()
+
+            loader.exec_module = exec_module
+        return spec
+
+
 def _early_modules() -> list[str]:
     """The modules that derived classes from stock's before ours took their places.
 
     A child must find the same bases, so it imports these modules before it installs us.
     """
     found = set()
-    bases = list(CLASSES)
+    named = (getattr(_stock, name) for place in _loaded_places() for name in _stock.PLACES[place])
+    bases: list[type[Any]] = [value for value in named if isinstance(value, type)]
     while bases:
         for derived in bases.pop().__subclasses__():
             package = derived.__module__.partition(".")[0]
@@ -204,8 +248,8 @@ def _early_modules() -> list[str]:
     return sorted(found)
 
 
-def _pinned(cls: type[Any], base: type[Any]) -> Iterator[tuple[Any, str, Any]]:
-    """Methods of a class of stock's that go on calling its base, which they know by global name."""
+def _pinned_methods(cls: type[Any], base: type[Any]) -> Iterator[tuple[str, FunctionType]]:
+    """Copies of methods that know their base by its global name, and are to go on calling it."""
     for name, method in list(vars(cls).items()):
         if isinstance(method, FunctionType) and base.__name__ in method.__code__.co_names:
             names = {**method.__globals__, base.__name__: base}
@@ -213,7 +257,7 @@ def _pinned(cls: type[Any], base: type[Any]) -> Iterator[tuple[Any, str, Any]]:
                 method.__code__, names, name, method.__defaults__, method.__closure__
             )
             copy.__kwdefaults__ = method.__kwdefaults__
-            yield cls, name, copy
+            yield name, copy
 
 
 def _switch_to(installation: Installation | None) -> None:
@@ -288,7 +332,9 @@ def restore(mechanism: str, method: str, options: dict[str, Any], early: list[st
     """Install in a child what its parent has installed, after the imports that the parent did."""
     uninstall()
     for name in early:
-        # If the child needs a module that is not to be had here, its own import says so.
-        with suppress(ImportError):
+        try:
             import_module(name)
+        except ImportError:
+            # If the child needs what is not to be had here, its own import will say so.
+            continue
     install(get_context(mechanism, start_method=method, **options))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import multiprocessing.context as stock
 from multiprocessing.process import BaseProcess
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from ._context import MechanismContext
 
 __all__ = ["process_class"]

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import multiprocessing.context as stock
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
 
+# What only a type checker needs is not imported anywhere below mpipc: each spawned process would
+# pay for it.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from ._context import MechanismContext
 
 __all__ = [
@@ -31,11 +34,10 @@ START_METHODS = ("fork", "spawn", "forkserver")
 DEFAULT_START_METHOD: str = stock._default_context._default_context._name  # type: ignore[attr-defined]
 
 
-@dataclass(frozen=True)
 class MechanismSpec:
     """One kernel mechanism.
 
-    Attributes
+    Parameters
     ----------
     name : str
         As it stands in a context's name behind ``mpipc-``.
@@ -47,10 +49,17 @@ class MechanismSpec:
         Keywords that :func:`get_context` takes for it, and what checks their values.
     """
 
-    name: str
-    module: str
-    summary: str
-    options: tuple[tuple[str, Callable[[Any], Any]], ...] = ()
+    def __init__(
+        self,
+        name: str,
+        module: str,
+        summary: str,
+        options: tuple[tuple[str, Callable[[Any], Any]], ...] = (),
+    ) -> None:
+        self.name = name
+        self.module = module
+        self.summary = summary
+        self.options = options
 
 
 def checked_max_bytes(value: Any) -> int:
@@ -96,7 +105,7 @@ def _start_method_of(context: MechanismContext) -> StartMethod:
     return context._name
 
 
-class Contexts(dict[str, Any]):
+class Contexts(dict[str, "Any"]):
     """Stock's table of contexts, which also answers to our names but does not list them.
 
     CPython's tests, and from 3.14 on ``get_all_start_methods()``, take its keys for the platform's

@@ -6,10 +6,12 @@ it defines is what runs; the definitions here are the contract, and the types.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from multiprocessing.context import BaseContext
+    from typing import Any, Protocol
+else:
+    Protocol = object
 
 __all__ = ["Memory", "MemoryProvider", "MessageQueue", "QueueEnds", "WaitingRoom"]
 
@@ -19,7 +21,6 @@ class Memory(Protocol):
 
     def create_memoryview(self) -> memoryview:
         """All of it, writable."""
-        ...
 
 
 class MemoryProvider(Protocol):
@@ -27,7 +28,6 @@ class MemoryProvider(Protocol):
 
     def __call__(self, size: int, /) -> Memory:
         """`size` bytes; MemoryError where there are none."""
-        ...
 
 
 class QueueEnds:

@@ -7,16 +7,19 @@ the core does not answer is stock's.
 from __future__ import annotations
 
 from collections.abc import Callable
-from multiprocessing import sharedctypes as stock
+from importlib import import_module
 from multiprocessing.context import BaseContext
-from typing import Any
 
 from .. import _core, _stock
 from .._context import max_bytes
 from .._lifetime import watch_exit
-from ..contracts import MemoryProvider
-from ..objects import connection, pool, queues, sharedctypes
+from ..objects import connection, queues
 from ..objects.synchronize import ConditionSurface, checked_value, made_for_fork
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..objects.pool import Pool
+    from .shm_values import Array, RawArray, RawValue, Value
 
 __all__ = [
     "Array",
@@ -134,57 +137,16 @@ class Barrier(_stock.Barrier):
         self.__setstate__(state)  # type: ignore[attr-defined]
 
 
-class Pool(pool.Pool):
-    """Stock's pool, over queues of ours."""
+# They load ctypes and more, which most processes never need.
+LATER = {
+    "Pool": "mpipc.objects.pool",
+    **dict.fromkeys(["Array", "RawArray", "RawValue", "Value"], "mpipc.mechanisms.shm_values"),
+}
 
 
-class Synchronized(_core.ValueCore, stock.Synchronized):  # type: ignore[type-arg]
-    """A simple value and its lock."""
-
-
-class SynchronizedArray(_core.ArrayCore, stock.SynchronizedArray):  # type: ignore[type-arg]
-    """An array and its lock."""
-
-
-class SynchronizedString(_core.ArrayCore, stock.SynchronizedString):
-    """An array of bytes, with ``value`` and ``raw``, and its lock."""
-
-
-WRAPPERS = sharedctypes.Wrappers(Synchronized, SynchronizedArray, SynchronizedString)
-
-
-def RawValue(typecode_or_type: Any, *args: Any, ctx: BaseContext | None = None) -> Any:
-    """A ctypes object in shared memory."""
-    return sharedctypes.raw_value(new_block(ctx), typecode_or_type, *args)
-
-
-def RawArray(
-    typecode_or_type: Any, size_or_initializer: Any, *, ctx: BaseContext | None = None
-) -> Any:
-    """A ctypes array in shared memory."""
-    return sharedctypes.raw_array(new_block(ctx), typecode_or_type, size_or_initializer)
-
-
-def Value(
-    typecode_or_type: Any, *args: Any, lock: Any = True, ctx: BaseContext | None = None
-) -> Any:
-    """A ctypes object in shared memory, with a lock unless ``lock=False``."""
-    obj = RawValue(typecode_or_type, *args, ctx=ctx)
-    return sharedctypes.with_lock(obj, lock, ctx, WRAPPERS)
-
-
-def Array(
-    typecode_or_type: Any,
-    size_or_initializer: Any,
-    *,
-    lock: Any = True,
-    ctx: BaseContext | None = None,
-) -> Any:
-    """A ctypes array in shared memory, with a lock unless ``lock=False``."""
-    obj = RawArray(typecode_or_type, size_or_initializer, ctx=ctx)
-    return sharedctypes.with_lock(obj, lock, ctx, WRAPPERS)
-
-
-def new_block(ctx: BaseContext | None) -> MemoryProvider:
-    """The memory provider of a context."""
-    return lambda size: _core.new_block(size, max_bytes(ctx))
+def __getattr__(name: str) -> object:
+    if name not in LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(LATER[name]), name)
+    globals()[name] = value
+    return value

@@ -12,11 +12,14 @@ import os
 import threading
 from collections import deque
 from multiprocessing.context import BaseContext, assert_spawning
-from typing import Any
 
 from .. import _stock
 from ..contracts import MessageQueue, QueueEnds
 from .views import SemaphoreView
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 SEM_VALUE_MAX = 0x7FFFFFFF  # what stock calls unbounded
 

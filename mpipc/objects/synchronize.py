@@ -7,12 +7,15 @@ import multiprocessing
 import operator
 from multiprocessing import resource_tracker
 from multiprocessing.context import BaseContext, assert_spawning
-from typing import Any
 
 from .. import _stock
 from .._registry import contexts
 from ..contracts import WaitingRoom
 from .views import SemaphoreView
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["ConditionSurface", "checked_value", "made_for_fork"]
 

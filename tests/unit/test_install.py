@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import multiprocessing.dummy
 import os
+import sys
 from multiprocessing import connection, context, pool, queues, sharedctypes, spawn, synchronize
 
 import pytest
@@ -24,6 +25,7 @@ def state():
         [dict(vars(module)) for module in MODULES],
         [dict(vars(cls)) for cls in (queues.Queue, queues.JoinableQueue, pool.ThreadPool)],
         dict(vars(context._default_context)),
+        list(sys.meta_path),
         [multiprocessing.get_context(method) for method in METHODS],
     )
 
@@ -63,7 +65,7 @@ MADE = {
 def test_functions_bound_before_make_our_objects(name):
     with mpipc.install("mpipc-shm"):
         made = MADE[name]()
-        assert type(made).__module__ == "mpipc.mechanisms.shm"
+        assert type(made).__module__.startswith("mpipc.mechanisms.shm")
         assert type(made).__name__ == name
     assert not type(MADE[name]()).__module__.startswith("mpipc")
 
@@ -280,6 +282,31 @@ REFUSED = """
 def test_what_was_made_for_fork_is_refused_to_spawned_processes_as_by_stock(tmp_path):
     refused = program(tmp_path / "main.py", REFUSED)
     assert refused == ["A SemLock created in a fork context"] * 4
+
+
+LEAN = """
+    import json, sys
+    import multiprocessing.spawn
+    before = set(sys.modules)
+    from mpipc._install import restore
+    restore("shm", "spawn", {}, [])
+    installed = set(sys.modules) - before
+    import mpipc.mechanisms.shm
+    loaded = set(sys.modules) - before
+    print(json.dumps([sorted(installed), sorted(loaded)]))
+"""
+
+
+def test_spawned_children_pay_only_for_what_they_use(tmp_path):
+    # -S: what site-packages import at start is not ours.
+    folder = os.path.dirname(os.path.dirname(mpipc.__file__))
+    code = f"    import sys; sys.path.insert(0, {folder!r})" + LEAN
+    installed, loaded = program(tmp_path / "main.py", code, flags=["-I", "-S"])
+    assert all(name.partition(".")[0] == "mpipc" for name in installed)
+    assert "mpipc._core" not in installed
+    assert "mpipc._core" in loaded
+    for heavy in ("typing", "dataclasses", "inspect", "ctypes", "multiprocessing.pool"):
+        assert heavy not in loaded
 
 
 EARLY = """
