@@ -15,13 +15,7 @@ FLAKY = {
 }
 
 # What ends otherwise on our contexts.
-DIFFERENT = {
-    "concurrent_futures.*test_python_finalization_error": (
-        "lets the start of the call queue's feeder thread fail and expects that to break the "
-        "executor; our queue has no feeder thread, so the executor goes on, and what arrives is "
-        "the TypeError of the test's own task, mul() of one tuple"
-    ),
-}
+DIFFERENT: dict[str, str] = {}
 
 
 def cause(test: str) -> str:

@@ -23,15 +23,28 @@ class MechanismContext(stock.BaseContext):
     """
 
     method: str
+    Process: Any
+    _name: Any
+    _spec: MechanismSpec
+    _options: dict[str, Any]
 
-    def __init__(self, spec: MechanismSpec, options: dict[str, Any]) -> None:
+    def __init__(
+        self, spec: MechanismSpec | None = None, options: dict[str, Any] | None = None
+    ) -> None:
+        if spec is None:
+            # A class that a program derives from an installed context's, as it may from stock's.
+            installed = contexts().installed
+            if installed is None:
+                raise TypeError("use mpipc.get_context() or multiprocessing.get_context()")
+            spec, options = installed._spec, installed._options
         self._spec = spec
-        self._options = options
+        self._options = options or {}
         self._name = StartMethod(self.method, self)
         # Looked up by every constructor, so not by a lazy property.
-        self._max_bytes: int = options.get("max_bytes", 0)
+        self._max_bytes: int = self._options.get("max_bytes", 0)
         self._module: ModuleType | None = None
-        self.Process = process_class(self)
+        if type(self).Process is CONTEXTS[self.method].Process:
+            self.Process = process_class(self)
 
     def __repr__(self) -> str:
         options = "".join(f", {name}={value!r}" for name, value in self._options.items())
@@ -132,19 +145,16 @@ def _rebuild_context(mechanism: str, method: str, options: dict[str, Any]) -> Me
     return get_context(mechanism, start_method=method, **options)
 
 
-class ForkContext(MechanismContext):
+class ForkContext(MechanismContext, stock.ForkContext):
     method = "fork"
 
 
-class SpawnContext(MechanismContext):
+class SpawnContext(MechanismContext, stock.SpawnContext):
     method = "spawn"
 
 
-class ForkServerContext(MechanismContext):
+class ForkServerContext(MechanismContext, stock.ForkServerContext):
     method = "forkserver"
-
-    def _check_available(self) -> None:
-        stock.ForkServerContext._check_available(self)
 
 
 # Named as stock names its own, which CPython's tests look at.

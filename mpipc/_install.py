@@ -14,7 +14,6 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from importlib import import_module
 from importlib.machinery import ModuleSpec, PathFinder
 from multiprocessing import context as stock_context
 from multiprocessing import spawn
@@ -23,7 +22,6 @@ from types import FunctionType
 from . import _stock
 from ._context import MechanismContext
 from ._registry import START_METHODS, context_names, contexts, get_context
-from ._stock import get_preparation_data, prepare
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,7 +34,7 @@ VARIABLE = "MPIPC_CONTEXT"
 DEFAULT = "mpipc-shm"
 
 # The modules whose names ours replace, and in them classes that stay but call a base by its name.
-PLACES = ("connection", "pool", "queues", "sharedctypes", "synchronize")
+PLACES = tuple(_stock.PLACES)
 PINNED = {"queues": ("JoinableQueue", "Queue"), "pool": ("ThreadPool", "Pool")}
 
 _guard = threading.RLock()
@@ -52,14 +50,13 @@ class Installation:
         Where objects come from. Its start method is that of programs which set none.
     """
 
-    def __init__(self, context: MechanismContext) -> None:
+    def __init__(self, context: MechanismContext, previous: Installation | None) -> None:
         self.context = context
-        self._early = _early_modules()
+        self._previous = previous
         self._watcher = _ImportWatcher(self._replace_loaded_names)
         self._places: set[str] = set()
-        self._replaced: list[tuple[Any, str, Any]] = []
+        self._replaced: list[tuple[Any, str, Any, Any]] = []
         self._chosen: Any = None
-        self._previous: Installation | None = None
 
     def __enter__(self) -> Installation:
         return self
@@ -82,8 +79,10 @@ class Installation:
         self._replace(contexts(), "installed", self.context)
         self._replace(default, "_default_context", self.context)
         self._replace(multiprocessing, "get_all_start_methods", _get_all_start_methods)
+        self._preparation_data_of = spawn.get_preparation_data
         self._replace(spawn, "get_preparation_data", self._preparation_data)
-        self._replace(spawn, "prepare", _prepare)
+        self._prepare_from = spawn.prepare
+        self._replace(spawn, "prepare", self._prepare)
         sys.meta_path.insert(0, self._watcher)
         self._replace_loaded_names()
         self._chosen = chosen = default._actual_context
@@ -93,7 +92,10 @@ class Installation:
     def _undo(self) -> None:
         sys.meta_path.remove(self._watcher)
         while self._replaced:
-            setattr(*self._replaced.pop())
+            owner, name, value, found = self._replaced.pop()
+            # Somebody else may have replaced it meanwhile.
+            if getattr(owner, name) is value:
+                setattr(owner, name, found)
         self._places.clear()
         default: Any = stock_context._default_context
         chosen = default._actual_context
@@ -124,7 +126,7 @@ class Installation:
 
     def _replace(self, owner: Any, name: str, value: Any) -> None:
         found = vars(owner)[name] if name in vars(owner) else getattr(owner, name)
-        self._replaced.append((owner, name, found))
+        self._replaced.append((owner, name, value, found))
         setattr(owner, name, value)
 
     def _preparation_data(self, name: str) -> dict[str, Any]:
@@ -133,13 +135,8 @@ class Installation:
         Two kinds of process read it. A child unpickles all of it before it acts on any. A fork
         server finds the path among the arguments of its main function, as text in its command.
         """
-        data: dict[str, Any] = get_preparation_data(name)
-        arguments = (
-            self.context._spec.name,
-            self.context.method,
-            self.context._options,
-            self._early,
-        )
+        data: dict[str, Any] = self._preparation_data_of(name)
+        arguments = (self.context._spec.name, self.context.method, self.context._options)
         code = (
             f"import sys; sys.path[:] = {data['sys_path']!r}; "
             f"from mpipc._install import restore; restore{arguments!r}"
@@ -148,12 +145,11 @@ class Installation:
         # First, because the name of the start method, further on, is unpickled by mpipc.
         return {"mpipc": _Code(code), **data}
 
-
-def _prepare(data: dict[str, Any]) -> None:
-    """Stock's, for children of a fork server that was started while we were installed."""
-    if "mpipc" not in data:
-        uninstall()
-    prepare(data)
+    def _prepare(self, data: dict[str, Any]) -> None:
+        """Stock's, for children of a fork server that was started while we were installed."""
+        if "mpipc" not in data:
+            uninstall()
+        self._prepare_from(data)
 
 
 class _Code:
@@ -230,24 +226,6 @@ class _ImportWatcher:
         return spec
 
 
-def _early_modules() -> list[str]:
-    """The modules that derived classes from stock's before ours took their places.
-
-    A child must find the same bases, so it imports these modules before it installs us.
-    """
-    found = set()
-    named = (getattr(_stock, name) for place in _loaded_places() for name in _stock.PLACES[place])
-    bases: list[type[Any]] = [value for value in named if isinstance(value, type)]
-    while bases:
-        for derived in bases.pop().__subclasses__():
-            package = derived.__module__.partition(".")[0]
-            if package != "mpipc":
-                bases.append(derived)
-            if package not in ("mpipc", "multiprocessing", "__main__", "__mp_main__"):
-                found.add(derived.__module__)
-    return sorted(found)
-
-
 def _pinned_methods(cls: type[Any], base: type[Any]) -> Iterator[tuple[str, FunctionType]]:
     """Copies of methods that know their base by its global name, and are to go on calling it."""
     for name, method in list(vars(cls).items()):
@@ -275,8 +253,8 @@ def install(context: str | MechanismContext | None = None) -> Installation:
     ``multiprocessing.Queue``, ``Pool``, ``Process`` and the others, the classes in
     ``multiprocessing.queues``, ``.synchronize``, ``.sharedctypes`` and ``.pool``, and the contexts
     that ``multiprocessing.get_context("fork")`` and the like return are mpipc's from now on.
-    Objects that exist already stay what they are and go on working. Libraries that derive classes
-    of their own from stock's, such as :mod:`concurrent.futures`, should be imported afterwards.
+    Objects that exist already stay what they are and go on working. A class that a program derives
+    from one in these modules is derived from stock's, with locks and pipes of ours below it.
 
     Parameters
     ----------
@@ -310,11 +288,7 @@ def install(context: str | MechanismContext | None = None) -> Installation:
     if not isinstance(context, MechanismContext):
         raise TypeError(f"context must be a name or a context of mpipc, not {context!r}")
     with _guard:
-        previous = _current
-        # With stock's classes in place, so that what derives from ours is not taken for early.
-        _switch_to(None)
-        installation = Installation(context)
-        installation._previous = previous
+        installation = Installation(context, _current)
         _switch_to(installation)
     return installation
 
@@ -328,13 +302,6 @@ def uninstall() -> None:
         _switch_to(None)
 
 
-def restore(mechanism: str, method: str, options: dict[str, Any], early: list[str]) -> None:
-    """Install in a child what its parent has installed, after the imports that the parent did."""
-    uninstall()
-    for name in early:
-        try:
-            import_module(name)
-        except ImportError:
-            # If the child needs what is not to be had here, its own import will say so.
-            continue
+def restore(mechanism: str, method: str, options: dict[str, Any]) -> None:
+    """Install in a child what its parent has installed."""
     install(get_context(mechanism, start_method=method, **options))

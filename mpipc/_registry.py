@@ -102,7 +102,8 @@ class StartMethod(str):
 
 
 def _start_method_of(context: MechanismContext) -> StartMethod:
-    return context._name
+    name: StartMethod = context._name
+    return name
 
 
 class Contexts(dict[str, "Any"]):

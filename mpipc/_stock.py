@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from multiprocessing.pool import Pool, ThreadPool
     from multiprocessing.queues import JoinableQueue, Queue, SimpleQueue
     from multiprocessing.sharedctypes import Array, RawArray, RawValue, Value
-    from multiprocessing.spawn import get_preparation_data, prepare
     from multiprocessing.synchronize import (
         Barrier,
         BoundedSemaphore,
@@ -42,8 +41,6 @@ __all__ = [
     "SimpleQueue",
     "ThreadPool",
     "Value",
-    "get_preparation_data",
-    "prepare",
 ]
 
 PLACES = {
@@ -51,7 +48,6 @@ PLACES = {
     "pool": ("Pool", "ThreadPool"),
     "queues": ("JoinableQueue", "Queue", "SimpleQueue"),
     "sharedctypes": ("Array", "RawArray", "RawValue", "Value"),
-    "spawn": ("get_preparation_data", "prepare"),
     "synchronize": (
         "Barrier",
         "BoundedSemaphore",

@@ -62,6 +62,10 @@ class MessageQueue(QueueEnds):
         """Whether this process has put anything."""
         raise NotImplementedError
 
+    def _qsize(self) -> int:
+        """What ``qsize`` answers, also in a subclass with one of its own."""
+        raise NotImplementedError
+
     def _open(self, maxsize: int, ctx: BaseContext) -> None:
         """Make the channel, for `maxsize` items at most; 0 for no bound."""
         raise NotImplementedError

@@ -7,6 +7,7 @@ else as if Python had been called with them alone.
 from __future__ import annotations
 
 import argparse
+import builtins
 import os
 import runpy
 import sys
@@ -43,9 +44,11 @@ def run(arguments: argparse.Namespace) -> int:
     except ValueError as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return 2
-    main = sys.modules["__main__"] = ModuleType("__main__")
+    main = ModuleType("__main__")
+    # Under the second name, which importing multiprocessing gave to ours, children know it.
+    sys.modules["__main__"] = sys.modules["__mp_main__"] = main
     # As Python sets them for a script; for a module, runpy does.
-    vars(main).update(__builtins__=__builtins__, __annotations__={})
+    vars(main).update(__builtins__=builtins, __annotations__={})
     program: str = arguments.program
     sys.argv = ["-m" if arguments.module else program, *arguments.arguments]
     try:

@@ -13,6 +13,7 @@ from multiprocessing.context import BaseContext
 from .. import _core, _stock
 from .._context import max_bytes
 from .._lifetime import watch_exit
+from .._replacement import Replacement
 from ..objects import connection, queues
 from ..objects.synchronize import ConditionSurface, checked_value, made_for_fork
 
@@ -58,7 +59,7 @@ def Pipe(duplex: bool = True, *, ctx: BaseContext | None = None) -> tuple[Connec
     return _core.open_pipe(Connection, bool(duplex), PIPE_CAPACITY, max_bytes(ctx))
 
 
-class Queue(_core.QueueCore, queues.Queue):
+class Queue(_core.QueueCore, queues.Queue, metaclass=Replacement):
     """A multi-producer, multi-consumer queue. Items arrive in the order in which they were put."""
 
     def _open(self, maxsize: int, ctx: BaseContext) -> None:
@@ -69,14 +70,14 @@ class JoinableQueue(queues.JoinableQueue, Queue):
     """A queue with ``task_done`` and ``join``."""
 
 
-class SimpleQueue(_core.SimpleQueueCore, queues.SimpleQueue):
+class SimpleQueue(_core.SimpleQueueCore, queues.SimpleQueue, metaclass=Replacement):
     """A queue without a bound on items, whose ``put`` waits when much is waiting already."""
 
     def _open(self, ctx: BaseContext) -> None:
         self._attach(*_core.open_queue(Connection, 0, PIPE_CAPACITY, max_bytes(ctx)))
 
 
-class Lock(_core.SemLock, _stock.Lock):
+class Lock(_core.SemLock, _stock.Lock, metaclass=Replacement):
     """A lock that any process or thread may release."""
 
     def __init__(self, *, ctx: BaseContext | None) -> None:
@@ -84,7 +85,7 @@ class Lock(_core.SemLock, _stock.Lock):
         self._open(_core.SEMAPHORE, 1, 1, True)
 
 
-class RLock(_core.SemLock, _stock.RLock):
+class RLock(_core.SemLock, _stock.RLock, metaclass=Replacement):
     """A lock that its holder may take again, and only its holder may release."""
 
     def __init__(self, *, ctx: BaseContext | None) -> None:
@@ -92,7 +93,7 @@ class RLock(_core.SemLock, _stock.RLock):
         self._open(_core.RECURSIVE_MUTEX, 1, 1, True)
 
 
-class Semaphore(_core.SemLock, _stock.Semaphore):
+class Semaphore(_core.SemLock, _stock.Semaphore, metaclass=Replacement):
     """A number of units to take and give back."""
 
     def __init__(self, value: int = 1, *, ctx: BaseContext | None) -> None:
@@ -101,7 +102,7 @@ class Semaphore(_core.SemLock, _stock.Semaphore):
         self._open(_core.SEMAPHORE, value, self.SEM_VALUE_MAX, False)
 
 
-class BoundedSemaphore(_core.SemLock, _stock.BoundedSemaphore):
+class BoundedSemaphore(_core.SemLock, _stock.BoundedSemaphore, metaclass=Replacement):
     """A semaphore that cannot be released above its first value."""
 
     def __init__(self, value: int = 1, *, ctx: BaseContext | None) -> None:
@@ -110,18 +111,18 @@ class BoundedSemaphore(_core.SemLock, _stock.BoundedSemaphore):
         self._open(_core.SEMAPHORE, value, value, False)
 
 
-class Condition(_core.ConditionCore, ConditionSurface):
+class Condition(_core.ConditionCore, ConditionSurface, metaclass=Replacement):
     """A condition variable. The first 62 who wait are notified in the order in which they came."""
 
 
-class Event(_core.EventCore, _stock.Event):
+class Event(_core.EventCore, _stock.Event, metaclass=Replacement):
     """A flag to wait for."""
 
     def __init__(self, *, ctx: BaseContext) -> None:
         self._open()
 
 
-class Barrier(_stock.Barrier):
+class Barrier(_stock.Barrier, metaclass=Replacement):
     """Stock's barrier, over a condition and memory of ours."""
 
     def __init__(

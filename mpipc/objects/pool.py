@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from .. import _stock
+from .._replacement import Replacement
 
 __all__ = ["Pool"]
 
 
-class Pool(_stock.Pool):
+class Pool(_stock.Pool, metaclass=Replacement):
     """Stock's pool. Its task and result queues are the context's ``SimpleQueue``."""

@@ -81,7 +81,7 @@ class Queue(MessageQueue, _stock.Queue):  # type: ignore[type-arg]
     @property
     def _sem(self) -> SemaphoreView:
         """The places that are free."""
-        return SemaphoreView(lambda: max(0, self._maxsize - self.qsize()))
+        return SemaphoreView(lambda: max(0, self._maxsize - self._qsize()))
 
     @property
     def _poll(self) -> Any:

@@ -21,6 +21,9 @@ class SemaphoreView:
         """The units that a semaphore would have left."""
         return self._value()
 
+    def release(self) -> None:
+        """Nothing: the unit came back when the mechanism did what it stands for."""
+
     def _get_value(self) -> int:
         return self._value()
 

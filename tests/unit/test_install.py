@@ -289,7 +289,7 @@ LEAN = """
     import multiprocessing.spawn
     before = set(sys.modules)
     from mpipc._install import restore
-    restore("shm", "spawn", {}, [])
+    restore("shm", "spawn", {})
     installed = set(sys.modules) - before
     import mpipc.mechanisms.shm
     loaded = set(sys.modules) - before
