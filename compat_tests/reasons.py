@@ -8,19 +8,16 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 
 # What stock fails now and then, on a quiet machine too.
-FLAKY = {
+ALLOWED = {
     "multiprocessing.WithThreadsTestPool.test_terminate": (
         "up to 3.11 it ends a thread pool that is still starting, which may take minutes"
     ),
 }
 
-# What ends otherwise on our contexts.
-DIFFERENT: dict[str, str] = {}
-
 
 def cause(test: str) -> str:
     """Return why the test may fail, or nothing."""
-    for glob, reason in {**FLAKY, **DIFFERENT}.items():
+    for glob, reason in ALLOWED.items():
         if fnmatchcase(test, glob):
             return reason
     return ""

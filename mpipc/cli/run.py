@@ -11,8 +11,8 @@ import builtins
 import os
 import runpy
 import sys
-from importlib.machinery import SourceFileLoader
-from pkgutil import get_importer
+from importlib.machinery import SourceFileLoader, SourcelessFileLoader
+from pkgutil import get_importer, read_code
 from types import ModuleType, TracebackType
 from typing import Any
 
@@ -54,9 +54,12 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         if arguments.module:
             _run_module(program)
+        elif program == "-":
+            exec(compile(sys.stdin.buffer.read(), "<stdin>", "exec", dont_inherit=True), vars(main))
         elif get_importer(program) is not None:
             # A folder or a zip file: its __main__.py.
-            _replace_first_path(os.path.abspath(program))
+            _forget_our_folder()
+            sys.path.insert(0, os.path.abspath(program))
             _run_module("__main__", alter_argv=False)
         else:
             return _run_script(program, main)
@@ -76,21 +79,28 @@ def _run_script(script: str, main: ModuleType) -> int:
     path = os.path.abspath(script)
     try:
         with open(path, "rb") as file:
+            # A compiled script, as `python script.pyc` takes it, or else its source.
+            code = read_code(file)
+            file.seek(0)
             source = file.read()
     except OSError as error:
         reason = f"[Errno {error.errno}] {error.strerror}"
         print(f"{sys.orig_argv[0]}: can't open file {path!r}: {reason}", file=sys.stderr)
         return 2
-    _replace_first_path(os.path.dirname(os.path.realpath(path)))
-    vars(main).update(__file__=path, __loader__=SourceFileLoader("__main__", path), __cached__=None)
-    exec(compile(source, path, "exec", dont_inherit=True), vars(main))
+    if _forget_our_folder():
+        sys.path.insert(0, os.path.dirname(os.path.realpath(path)))
+    loader = SourcelessFileLoader if code else SourceFileLoader
+    vars(main).update(__file__=path, __loader__=loader("__main__", path), __cached__=None)
+    exec(code or compile(source, path, "exec", dont_inherit=True), vars(main))
     return 0
 
 
-def _replace_first_path(path: str) -> None:
-    """Put the program's folder where Python has put ours, unless it was told to put none there."""
-    if not (sys.flags.isolated or getattr(sys.flags, "safe_path", False)):
-        sys.path[0] = path
+def _forget_our_folder() -> bool:
+    """Take what Python has put first on the path off it; False if it was told to put nothing."""
+    if sys.flags.isolated or getattr(sys.flags, "safe_path", False):
+        return False
+    del sys.path[0]
+    return True
 
 
 def _trimmed(hook: Any) -> Any:

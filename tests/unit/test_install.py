@@ -261,6 +261,157 @@ def test_children_and_theirs(tmp_path, method):
     assert after == [stock] * 2
 
 
+SUBCLASSES = """
+    import abc, json, multiprocessing, sys
+    from multiprocessing import context, pool, queues, synchronize
+    import mpipc
+
+    class Early(queues.Queue):
+        def __init__(self):
+            super().__init__(ctx=multiprocessing.get_context())
+
+    class EarlyLock(synchronize.Lock):
+        pass
+
+    if len(sys.argv) > 2:
+        mpipc.install()      # before the classes below, in children too
+
+    class Late(queues.JoinableQueue, abc.ABC):
+        def __init__(self, text):
+            super().__init__(ctx=multiprocessing.get_context())
+            self.text = text
+
+        def __getstate__(self):
+            return super().__getstate__(), self.text
+
+        def __setstate__(self, state):
+            state, self.text = state
+            super().__setstate__(state)
+
+    class LateLock(synchronize.Lock):
+        pass
+
+    class Workers(pool.Pool):
+        pass
+
+    def child(early, late, early_lock, late_lock):
+        with early_lock, late_lock:
+            early.put(late.text)
+        late.put(late.get() + 1)
+        late.task_done()
+
+    if __name__ == "__main__":
+        mpipc.install()
+        multiprocessing.set_start_method(sys.argv[1])
+        ctx = multiprocessing.get_context()
+        early, late = Early(), Late("text")
+        locks = EarlyLock(ctx=ctx), LateLock(ctx=ctx)
+        late.put(1)
+        process = multiprocessing.Process(target=child, args=(early, late, *locks))
+        process.start()
+        answers = [early.get(timeout=20)]
+        process.join()
+        answers += [late.get(timeout=20), isinstance(early, queues.Queue)]
+        answers += [isinstance(late, queues.JoinableQueue), issubclass(Late, queues.Queue)]
+        answers += [isinstance(locks[1], synchronize.Lock), issubclass(pool.ThreadPool, pool.Pool)]
+        with Workers(2, context=ctx) as some:
+            answers += [some.map(abs, [-1, 2]), isinstance(some, pool.Pool)]
+        print(json.dumps(answers))
+"""
+
+
+@pytest.mark.parametrize("when", ["late", "early"])
+@pytest.mark.parametrize("method", METHODS)
+def test_classes_that_programs_derive(tmp_path, method, when):
+    arguments = [method, "early"] if when == "early" else [method]
+    answers = program(tmp_path / "main.py", SUBCLASSES, *arguments)
+    assert answers == ["text", 2, True, True, True, True, True, [1, 2], True]
+
+
+NESTABLE = """
+    import json, multiprocessing, multiprocessing.pool
+    import mpipc
+    mpipc.install()
+
+    class NoDaemonProcess(multiprocessing.get_context("fork").Process):
+        @property
+        def daemon(self):
+            return False
+
+        @daemon.setter
+        def daemon(self, value):
+            pass
+
+    class NoDaemonContext(type(multiprocessing.get_context("fork"))):
+        Process = NoDaemonProcess
+
+    class NestablePool(multiprocessing.pool.Pool):
+        def __init__(self, *args, **kwargs):
+            kwargs["context"] = NoDaemonContext()
+            super().__init__(*args, **kwargs)
+
+    def inner(n):
+        with multiprocessing.get_context("fork").Pool(1) as pool:
+            return pool.apply(abs, (n,))
+
+    if __name__ == "__main__":
+        context = NoDaemonContext()
+        kinds = [
+            isinstance(context, multiprocessing.context.ForkContext),
+            type(context.Queue()).__module__,
+            context.get_start_method(),
+        ]
+        with NestablePool(2) as pool:
+            print(json.dumps([pool.map(inner, [-1, 2]), kinds]))
+"""
+
+
+def test_a_context_derived_by_the_program(tmp_path):
+    results, kinds = program(tmp_path / "main.py", NESTABLE)
+    assert results == [1, 2]
+    assert kinds == [True, "mpipc.mechanisms.shm", "fork"]
+
+
+BLOCK = """
+    import json, multiprocessing, sys
+    import mpipc
+
+    def square(n):
+        return n * n
+
+    if __name__ == "__main__":
+        with mpipc.install():
+            from concurrent.futures import ProcessPoolExecutor
+        context = multiprocessing.get_context(sys.argv[1])
+        with ProcessPoolExecutor(2, mp_context=context) as executor:
+            print(json.dumps(list(executor.map(square, range(4)))))
+"""
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_library_imported_in_a_block_and_used_behind_it(tmp_path, method):
+    assert program(tmp_path / "main.py", BLOCK, method) == [0, 1, 4, 9]
+
+
+def test_what_others_have_replaced_meanwhile_stays():
+    original = spawn.get_preparation_data
+    calls = []
+
+    def mine(name):
+        calls.append(name)
+        return original(name)
+
+    spawn.get_preparation_data = mine
+    try:
+        with mpipc.install():
+            assert spawn.get_preparation_data("a name")["name"] == "a name"
+            assert calls == ["a name"]
+            spawn.get_preparation_data = mine
+        assert spawn.get_preparation_data is mine
+    finally:
+        spawn.get_preparation_data = original
+
+
 REFUSED = """
     import json, multiprocessing, sys
     import mpipc

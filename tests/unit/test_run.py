@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import py_compile
 import re
 import signal
 import subprocess
 import sys
 import textwrap
+import zipfile
 
 import mpipc.examples
 import pytest
@@ -126,6 +128,88 @@ def test_children(folder, what, method):
 def test_what_cannot_run(folder, what):
     without, with_us = both(folder, *what)
     assert without[0] != 0
+    assert with_us == without
+
+
+MAIN_CLASSES = """
+    import multiprocessing, sys
+
+    class Point:
+        def __init__(self, x):
+            self.x = x
+
+    class Failure(Exception):
+        pass
+
+    def point(x):
+        return Point(x)
+
+    def fail(x):
+        raise Failure(x)
+
+    if __name__ == "__main__":
+        with multiprocessing.get_context(sys.argv[1]).Pool(1) as pool:
+            print([made.x for made in pool.map(point, range(3))])
+            try:
+                pool.apply(fail, (4,))
+            except Failure as failure:
+                print(failure.args)
+"""
+
+
+@pytest.mark.parametrize("what", ["classes.py", "-m classes"])
+@pytest.mark.parametrize("method", METHODS)
+def test_objects_of_the_programs_classes_come_back_from_children(tmp_path, what, method):
+    (tmp_path / "classes.py").write_text(textwrap.dedent(MAIN_CLASSES))
+    without, with_us = both(tmp_path, *what.split(), method)
+    assert without == (0, "[0, 1, 2]\n(4,)\n", "")
+    assert with_us == without
+
+
+def test_other_forms_of_programs(folder):
+    archive = folder / "program.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.write(folder / "sub" / "__main__.py", "__main__.py")
+    compiled = py_compile.compile(folder / "program.py", folder / "compiled.pyc")
+    # From 3.11 on, told so, Python puts no folder on the path but one that it runs.
+    for safe in ("", "1"):
+        for what in (archive, folder / "sub", compiled):
+            results = [
+                subprocess.run(
+                    [sys.executable, *ours, str(what), "none"],
+                    capture_output=True,
+                    text=True,
+                    timeout=SOON,
+                    env=workers.environment() | {"PYTHONSAFEPATH": safe},
+                )
+                for ours in ((), ("-m", "mpipc", "run"))
+            ]
+            assert results[0].returncode == 0, results[0].stderr
+            assert results[1].stdout == results[0].stdout
+            assert results[1].stderr == results[0].stderr
+
+
+def test_a_program_on_standard_input(folder):
+    code = "import multiprocessing, sys; print(sys.argv, __name__, multiprocessing.Lock)"
+    outputs = [
+        subprocess.run(
+            [sys.executable, *ours, "-", "x"],
+            input=code,
+            capture_output=True,
+            text=True,
+            timeout=SOON,
+            env=workers.environment(),
+        ).stdout
+        for ours in ((), ("-m", "mpipc", "run"))
+    ]
+    assert outputs[0].startswith("['-', 'x'] __main__")
+    assert outputs[0].partition(" <")[0] == outputs[1].partition(" <")[0]
+
+
+def test_builtins_are_a_module(tmp_path):
+    (tmp_path / "script.py").write_text("print(__builtins__.len([1]), type(__builtins__))")
+    without, with_us = both(tmp_path, "script.py")
+    assert without[0] == 0
     assert with_us == without
 
 
