@@ -102,11 +102,14 @@ def _run(options: argparse.Namespace, context: str) -> Run:
             "repeat": options.repeat,
             "seconds": round(seconds, 1),
             "totals": Counter(result.outcome for result in results.values()),
-            "tests": {test: result.to_json() for test, result in results.items()},
         }
+        tests = [f"{json.dumps(test)}: {json.dumps(r.to_json())}" for test, r in results.items()]
         options.save.mkdir(parents=True, exist_ok=True)
         name = f"{first.about['python']}-{context}-{options.start_method}.json"
-        (options.save / name).write_text(json.dumps(document, indent=1) + "\n")
+        head = json.dumps(document, indent=1).removesuffix("\n}")
+        # A line for each test, so that two files can be compared.
+        text = f'{head},\n "tests": {{\n  ' + ",\n  ".join(tests) + "\n }\n}\n"
+        (options.save / name).write_text(text)
     return Run(results, first.offered)
 
 

@@ -46,9 +46,9 @@ class Result:
         return reasons.cause(self.id)
 
     def to_json(self) -> dict[str, Any]:
-        """Return all but the details, which name the machine's paths."""
+        """Return all but the details, which name the machine's paths, and the time it took."""
         fields = dataclasses.asdict(self)
-        del fields["id"], fields["details"]
+        del fields["id"], fields["details"], fields["seconds"]
         return {name: value for name, value in fields.items() if value not in ("", 0, ())}
 
 
