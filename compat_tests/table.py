@@ -83,6 +83,21 @@ def cell(suite: str, run: Run | None, stock: Run | None) -> str:
     return " / ".join(counts)
 
 
+def routing(runs: list[Run]) -> Iterator[str]:
+    """How many tests made an object of the context, of those that ran."""
+    ours = {(run.python, run.context, run.method): run for run in runs if run.context != "stock"}
+    yield "| Python | context | " + " | ".join(METHODS) + " |"
+    yield "|---|---|" + "---|" * len(METHODS)
+    for python, context in dict.fromkeys(key[:2] for key in ours):
+        cells = []
+        for method in METHODS:
+            run = ours.get((python, context, method))
+            results = run.results.values() if run else ()
+            touched = sum(bool(result.touched) for result in results)
+            cells.append(f"{touched} of {len(results)}" if run else "not run")
+        yield f"| {python} | {context} | " + " | ".join(cells) + " |"
+
+
 def differences(runs: list[Run], stock: dict[tuple[str, str], Run]) -> Iterator[str]:
     """Each test that ends otherwise than on stock, where, and why."""
     found: dict[tuple[str, str, str], list[str]] = defaultdict(list)
@@ -124,6 +139,7 @@ def page(runs: list[Run]) -> Iterator[str]:
     yield ""
     yield from table(runs, stock)
     for title, lines in (
+        ("Tests that made an object of ours", list(routing(runs))),
         ("Where a test ends otherwise than on stock", list(differences(runs, stock))),
         ("What stock itself skips or fails", list(stock_itself(runs))),
     ):
