@@ -47,8 +47,9 @@ def run(arguments: argparse.Namespace) -> int:
     main = ModuleType("__main__")
     # Under the second name, which importing multiprocessing gave to ours, children know it.
     sys.modules["__main__"] = sys.modules["__mp_main__"] = main
-    # As Python sets them for a script; for a module, runpy does.
-    vars(main).update(__builtins__=builtins, __annotations__={})
+    vars(main)["__builtins__"] = builtins
+    if sys.version_info < (3, 14):
+        vars(main)["__annotations__"] = {}
     program: str = arguments.program
     sys.argv = ["-m" if arguments.module else program, *arguments.arguments]
     try:
@@ -90,7 +91,10 @@ def _run_script(script: str, main: ModuleType) -> int:
     if _forget_our_folder():
         sys.path.insert(0, os.path.dirname(os.path.realpath(path)))
     loader = SourcelessFileLoader if code else SourceFileLoader
-    vars(main).update(__file__=path, __loader__=loader("__main__", path), __cached__=None)
+    # As Python sets them for a script; for a module, runpy does.
+    vars(main).update(__file__=path, __loader__=loader("__main__", path))
+    if sys.version_info < (3, 15):
+        vars(main)["__cached__"] = None
     exec(code or compile(source, path, "exec", dont_inherit=True), vars(main))
     return 0
 
