@@ -94,7 +94,7 @@ class Installation:
         while self._replaced:
             owner, name, value, found = self._replaced.pop()
             # Somebody else may have replaced it meanwhile.
-            if getattr(owner, name) is value:
+            if vars(owner).get(name, value) is value:
                 setattr(owner, name, found)
         self._places.clear()
         default: Any = stock_context._default_context
@@ -118,6 +118,9 @@ class Installation:
             if name in objects.__all__:
                 self._replace(sys.modules[f"multiprocessing.{place}"], name, getattr(objects, name))
                 if isinstance(original, type):
+                    if line := vars(original).get("__firstlineno__"):
+                        # Setting __module__ drops it; so noted, it comes back in the end.
+                        self._replace(original, "__firstlineno__", line)
                     self._replace(original, "__module__", _stock.__name__)
         if place in PINNED:
             cls, base = (getattr(_stock, name) for name in PINNED[place])

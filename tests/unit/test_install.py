@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import multiprocessing.dummy
+import multiprocessing.resource_tracker
 import os
 import sys
 from multiprocessing import connection, context, pool, queues, sharedctypes, spawn, synchronize

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import py_compile
 import re
 import signal
@@ -11,8 +10,8 @@ import subprocess
 import sys
 import textwrap
 import zipfile
+from pathlib import Path
 
-import mpipc.examples
 import pytest
 
 import workers
@@ -288,7 +287,7 @@ def test_unittest(tmp_path):
     "name", ["frame_pipeline", "pool_map", "shared_histogram", "simulation", "word_count"]
 )
 def test_the_examples(name):
-    folder = os.path.dirname(mpipc.examples.__file__)
-    done = run(os.path.join(folder, f"{name}.py"), "--context", "fork")
+    script = Path(__file__).parents[2] / "examples" / f"{name}.py"
+    done = run(str(script), "--context", "fork")
     assert (done.returncode, done.stderr) == (0, "")
     assert "s with fork" in done.stdout
