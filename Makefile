@@ -30,12 +30,12 @@ test: $(VENV)/.with-cli,test
 	$(RUN) -m pytest -n 2 tests $(ARGS)
 
 # The interpreter must have CPython's tests; tools/python_with_tests looks for one.
-compat: $(VENV)/.with-test
+compat: $(VENV)/.with-compat
 	$(COMPAT) --start-method fork
 	$(COMPAT) --start-method spawn --slice
 	$(COMPAT) --start-method forkserver --slice
 
-compat-all: $(VENV)/.with-test
+compat-all: $(VENV)/.with-compat
 	for method in fork spawn forkserver; do \
 	  $(COMPAT) --start-method $$method --save $(RESULTS) || failed=1; \
 	done; exit $${failed:-0}
