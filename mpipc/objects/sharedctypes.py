@@ -26,7 +26,7 @@ def ctype(typecode_or_type: Any) -> Any:
     found = sharedctypes.typecode_to_type.get(typecode_or_type, typecode_or_type)  # type: ignore[attr-defined]
     if isinstance(found, str):
         codes = " ".join(sharedctypes.typecode_to_type)  # type: ignore[attr-defined]
-        raise TypeError(f"unknown type code {found!r}; there are {codes}, and ctypes types")
+        raise TypeError(f"bad typecode {found!r}; there are {codes}, and ctypes types")
     return found
 
 
