@@ -64,8 +64,8 @@ PROGRAM = '''
 '''
 
 
-def both(folder, *arguments):
-    """Run Python without and with us; return what each gave, without what must differ."""
+def both(folder, *arguments, input=None, **environment):
+    """Run Python without and with us; return the status, output and errors of each."""
     results = []
     for ours in ((), ("-m", "mpipc", "run")):
         done = subprocess.run(
@@ -74,7 +74,8 @@ def both(folder, *arguments):
             capture_output=True,
             text=True,
             timeout=SOON,
-            env=workers.environment(),
+            input=input,
+            env=workers.environment() | environment,
         )
         results.append((done.returncode, done.stdout, done.stderr))
     return results
@@ -173,36 +174,16 @@ def test_other_forms_of_programs(folder):
     # From 3.11 on, told so, Python puts no folder on the path but one that it runs.
     for safe in ("", "1"):
         for what in (archive, folder / "sub", compiled):
-            results = [
-                subprocess.run(
-                    [sys.executable, *ours, str(what), "none"],
-                    capture_output=True,
-                    text=True,
-                    timeout=SOON,
-                    env=workers.environment() | {"PYTHONSAFEPATH": safe},
-                )
-                for ours in ((), ("-m", "mpipc", "run"))
-            ]
-            assert results[0].returncode == 0, results[0].stderr
-            assert results[1].stdout == results[0].stdout
-            assert results[1].stderr == results[0].stderr
+            without, with_us = both(folder, str(what), "none", PYTHONSAFEPATH=safe)
+            assert without[0] == 0, without[2]
+            assert with_us == without
 
 
 def test_a_program_on_standard_input(folder):
     code = "import multiprocessing, sys; print(sys.argv, __name__, multiprocessing.Lock)"
-    outputs = [
-        subprocess.run(
-            [sys.executable, *ours, "-", "x"],
-            input=code,
-            capture_output=True,
-            text=True,
-            timeout=SOON,
-            env=workers.environment(),
-        ).stdout
-        for ours in ((), ("-m", "mpipc", "run"))
-    ]
-    assert outputs[0].startswith("['-', 'x'] __main__")
-    assert outputs[0].partition(" <")[0] == outputs[1].partition(" <")[0]
+    without, with_us = both(folder, "-", "x", input=code)
+    assert without[1].startswith("['-', 'x'] __main__")
+    assert without[1].partition(" <")[0] == with_us[1].partition(" <")[0]
 
 
 def test_the_names_of_a_script(tmp_path):
