@@ -56,11 +56,12 @@ def read(folder: Path) -> list[Run]:
     return sorted(runs, key=lambda run: [int(part) for part in run.python.split(".")[:2]])
 
 
-def table(runs: list[Run], stock: dict[tuple[str, str], Run]) -> Iterator[str]:
+def table(
+    ours: dict[tuple[str, str, str], Run], stock: dict[tuple[str, str], Run]
+) -> Iterator[str]:
     """How many tests pass, of how many that pass on stock."""
     yield "| suite | Python | context | " + " | ".join(METHODS) + " |"
     yield "|---|---|---|" + "---|" * len(METHODS)
-    ours = {(run.python, run.context, run.method): run for run in runs if run.context != "stock"}
     for suite in SUITES:
         for python, context in dict.fromkeys(key[:2] for key in ours):
             cells = [
@@ -83,9 +84,8 @@ def cell(suite: str, run: Run | None, stock: Run | None) -> str:
     return " / ".join(counts)
 
 
-def routing(runs: list[Run]) -> Iterator[str]:
+def routing(ours: dict[tuple[str, str, str], Run]) -> Iterator[str]:
     """How many tests made an object of the context, of those that ran."""
-    ours = {(run.python, run.context, run.method): run for run in runs if run.context != "stock"}
     yield "| Python | context | " + " | ".join(METHODS) + " |"
     yield "|---|---|" + "---|" * len(METHODS)
     for python, context in dict.fromkeys(key[:2] for key in ours):
@@ -131,15 +131,16 @@ def stock_itself(runs: list[Run]) -> Iterator[str]:
 
 def page(runs: list[Run]) -> Iterator[str]:
     stock = {(run.python, run.method): run for run in runs if run.context == "stock"}
+    ours = {(run.python, run.context, run.method): run for run in runs if run.context != "stock"}
     yield "# CPython's own tests on mpipc"
     yield ""
     yield "Made by `compat_tests/table.py`; how to run the tests is in [testing.md](testing.md)."
     yield "A cell has the tests that pass and, behind the stroke, those that pass on stock."
     yield f"Run on {'; '.join(sorted({run.platform for run in runs}))}."
     yield ""
-    yield from table(runs, stock)
+    yield from table(ours, stock)
     for title, lines in (
-        ("Tests that made an object of ours", list(routing(runs))),
+        ("Tests that made an object of ours", list(routing(ours))),
         ("Where a test ends otherwise than on stock", list(differences(runs, stock))),
         ("What stock itself skips or fails", list(stock_itself(runs))),
     ):

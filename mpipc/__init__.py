@@ -33,7 +33,7 @@ register()
 
 
 def __getattr__(name: str) -> "Any":
-    # They load most of multiprocessing, which a program that asks for a context may not need.
+    # A program that takes its objects from a context does not need their module.
     if name in ("install", "uninstall"):
         from . import _install
 

@@ -33,8 +33,7 @@ __all__ = ["Installation", "install", "restore", "uninstall"]
 VARIABLE = "MPIPC_CONTEXT"
 DEFAULT = "mpipc-shm"
 
-# The modules whose names ours replace, and in them classes that stay but call a base by its name.
-PLACES = tuple(_stock.PLACES)
+# Classes in the modules of _stock.PLACES that stay, but call by its name a base that is replaced.
 PINNED = {"queues": ("JoinableQueue", "Queue"), "pool": ("ThreadPool", "Pool")}
 
 _guard = threading.RLock()
@@ -192,7 +191,7 @@ def _get_all_start_methods() -> list[str]:
 
 
 def _loaded_places() -> list[str]:
-    return [place for place in PLACES if f"multiprocessing.{place}" in sys.modules]
+    return [place for place in _stock.PLACES if f"multiprocessing.{place}" in sys.modules]
 
 
 class _ImportWatcher:
@@ -209,7 +208,9 @@ class _ImportWatcher:
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         package, _, last = name.rpartition(".")
-        if (package != "multiprocessing" or last not in PLACES) and not name.startswith("mpipc."):
+        if (package != "multiprocessing" or last not in _stock.PLACES) and not name.startswith(
+            "mpipc."
+        ):
             return None
         spec = PathFinder.find_spec(name, path, target)
         if spec is not None:
