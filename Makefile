@@ -9,7 +9,7 @@ RUN := $(VENV)/bin/python
 CYTHON_SOURCES := $(wildcard mpipc/*.pyx mpipc/*.pxd mpipc/_native/*.p?? mpipc/_native/*.h)
 BUILT_FROM := pyproject.toml setup.py $(CYTHON_SOURCES)
 
-# How CPython's tests are run on stock and then on mpipc-shm; the results go to RESULTS.
+# How CPython's tests are run on mpipc-shm and compared with stock; the results go to RESULTS.
 COMPAT := $(RUN) compat_tests --against-stock $(ARGS)
 RESULTS ?= compat_tests/results
 
@@ -18,7 +18,7 @@ RESULTS ?= compat_tests/results
 help:
 	@echo 'make demo   build into $(VENV), run five programs with stock multiprocessing and mpipc'
 	@echo 'make test   build into $(VENV), run the tests          (ARGS=... goes to pytest)'
-	@echo 'make compat run tests of CPython on stock and on mpipc-shm; compat-all runs them all'
+	@echo 'make compat run tests of CPython, compare with stock; compat-all runs them all'
 	@echo 'make lint   ruff, cython-lint, mypy and stubtest'
 	@echo 'make bench  measure the first figures against stock    (ARGS=... goes to the script)'
 	@echo 'make clean  remove what was built'

@@ -145,6 +145,9 @@ def test_the_same_as_stock_is_well(run):
     done = run("--against-stock", "--match", "*.test_passes", "--match", "*.test_fails")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "worse than on stock: 0" in done.stdout
+    assert "ran 2 tests: 1 passed" in done.stdout
+    # What has passed need not run on stock.
+    assert "ran 1 tests: 0 passed" in done.stdout
 
 
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
