@@ -1,10 +1,29 @@
 """Exceptions and warnings that stock has no name for."""
 
-__all__ = ["OwnerDiedWarning", "SegmentCorrupt"]
+from __future__ import annotations
+
+__all__ = ["OwnerDied", "OwnerDiedWarning", "SegmentCorrupt"]
 
 
 class SegmentCorrupt(OSError):
     """What lies in shared memory cannot be right: some process wrote where it should not."""
+
+
+class OwnerDied(RuntimeError):
+    """A process died that held a lock, or something else that others wait for.
+
+    Attributes
+    ----------
+    pid : int
+        The process.
+    """
+
+    def __init__(self, message: str, pid: int) -> None:
+        super().__init__(message)
+        self.pid = pid
+
+    def __reduce__(self) -> tuple[type[OwnerDied], tuple[str, int]]:
+        return type(self), (str(self), self.pid)
 
 
 class OwnerDiedWarning(RuntimeWarning):

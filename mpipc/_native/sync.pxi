@@ -23,6 +23,12 @@ cdef int TAKEN_FROM_DEAD = 8
 RECURSIVE_MUTEX = 0
 SEMAPHORE = 1
 
+# What happens to whoever takes a lock from a dead holder.
+cdef int WARNED = 0
+cdef int RAISED_AT = 1
+cdef int TOLD_NOTHING = 2
+OWNER_DEATH = {"warn": WARNED, "raise": RAISED_AT, "ignore": TOLD_NOTHING}
+
 
 cdef inline bint try_take(uint64_t* word, uint64_t owner) noexcept nogil:
     cdef uint64_t seen = load64(word)
@@ -139,6 +145,8 @@ cdef class SemLock:
     cdef readonly int kind
     cdef readonly uint32_t maxvalue
     cdef bint owned             # the word carries an owner
+    cdef int on_owner_death     # of OWNER_DEATH
+    cdef uint32_t inherited     # whom this process took it from, while it holds it; 0 for nobody
     cdef public bint _is_fork_ctx       # refuses to be given to a spawned process
     cdef int count
     cdef unsigned long thread
@@ -154,7 +162,9 @@ cdef class SemLock:
         self.process = process_generation
         spin_start(&self.spin)
 
-    cdef int attach(self, Block block, int kind, uint32_t maxvalue, bint owned) except -1:
+    cdef int attach(self, Block block, int kind, uint32_t maxvalue, bint owned,
+                    int on_owner_death) except -1:
+        self.on_owner_death = on_owner_death
         self.block = block
         self.word = <uint64_t*>block.data
         self.kind = kind
@@ -164,11 +174,16 @@ cdef class SemLock:
             link_lock(self)
         return 0
 
-    def _open(self, int kind, value, maxvalue, bint owned):
+    def _open(self, int kind, value, maxvalue, bint owned, on_owner_death="warn"):
         """Make the shared word. Called by the constructors of the public classes."""
+        if on_owner_death != "hang" and on_owner_death not in OWNER_DEATH:
+            raise ValueError(
+                f"on_owner_death must be 'warn', 'raise' or 'hang', got {on_owner_death!r}")
+        if on_owner_death == "hang":        # as with stock, nobody knows who holds it
+            owned = False
         if not 0 <= value <= maxvalue <= self.SEM_VALUE_MAX:
             raise ValueError(f"value must be between 0 and {maxvalue}, got {value}")
-        self.attach(new_block(LINE), kind, maxvalue, owned)
+        self.attach(new_block(LINE), kind, maxvalue, owned, OWNER_DEATH.get(on_owner_death, 0))
         store64_release(self.word, value)
 
     def __dealloc__(self):
@@ -207,6 +222,11 @@ cdef class SemLock:
         OwnerDiedWarning
             The process that held this lock died without releasing it; the lock is now ours, and
             what it protects may be half changed.
+
+        Raises
+        ------
+        OwnerDied
+            The same, of a lock made with ``on_owner_death="raise"``. The lock is ours too.
         """
         cdef uint64_t owner = me() if self.owned else 0
         cdef int64_t deadline = NEVER, tick = 0
@@ -239,7 +259,8 @@ cdef class SemLock:
             return False
         self.took()
         if r == TAKEN_FROM_DEAD:
-            warn_owner_died(self, dead)
+            self.inherited = dead & OWNER_PID
+            tell_of_death(self)
         return True
 
     def release(self):
@@ -260,6 +281,7 @@ cdef class SemLock:
                 return
         elif self.process != process_generation:
             self.mine()
+        self.inherited = 0
         if not give(self.word, self.maxvalue):
             raise ValueError("semaphore or lock released too many times")
         self.count -= 1
@@ -308,26 +330,34 @@ cdef class SemLock:
         """Always None: nothing here has a name in the file system."""
         return None
 
+    @property
+    def inherited_from(self):
+        """The process from which this lock passed to us when it died; None once we release it."""
+        return self.inherited or None
+
     def __getstate__(self):
         assert_spawning(self)
         if self._is_fork_ctx:
             raise RuntimeError(
                 "A SemLock created in a fork context cannot be given to a process that is spawned: "
                 "make it with the context that starts the process")
-        return self.block, self.kind, self.maxvalue, self.owned
+        return self.block, self.kind, self.maxvalue, self.owned, self.on_owner_death
 
     def __setstate__(self, tuple state):
-        block, kind, maxvalue, owned = state
-        self.attach(checked(block, sizeof(uint64_t)), kind, maxvalue, owned)
+        block, kind, maxvalue, owned, on_owner_death = state
+        self.attach(checked(block, sizeof(uint64_t)), kind, maxvalue, owned, on_owner_death)
 
 
-cdef int warn_owner_died(SemLock lock, uint32_t dead) except -1:
-    """Tell; where warnings are errors, give the lock back first."""
-    pid = dead & OWNER_PID
+cdef int tell_of_death(SemLock lock) except -1:
+    """Tell who has inherited a lock; where warnings are errors, give it back first."""
+    if lock.on_owner_death == TOLD_NOTHING:
+        return 0
+    message = (f"process {lock.inherited} died holding {lock!r}; it is now yours, and what it "
+               "protects may be half changed")
+    if lock.on_owner_death == RAISED_AT:
+        raise OwnerDied(message, lock.inherited)
     try:
-        warnings.warn(
-            f"process {pid} died holding {lock!r}; it is now yours, and what it protects may be "
-            "half changed", OwnerDiedWarning, stacklevel=1)     # no frame of ours stands between
+        warnings.warn(message, OwnerDiedWarning, stacklevel=1)  # no frame of ours stands between
     except OwnerDiedWarning:
         lock.release()
         raise
@@ -361,6 +391,8 @@ cdef void unlink_lock(SemLock lock) noexcept:
 
 cdef void leave_orphan(SemLock lock) noexcept:
     cdef uint64_t seen = load64(lock.word)
+    if lock.on_owner_death == TOLD_NOTHING:
+        return      # a lock of ours: a process that ends in the middle is as good as killed
     while <uint32_t>(seen >> 32) == me():
         if cas64(lock.word, seen, <uint64_t><uint32_t>seen | <uint64_t>OWNER_ORPHAN << 32):
             return

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import pickle
 import warnings
 
 import pytest
 
 import mpipc
 import workers
-from mpipc import OwnerDiedWarning
+from mpipc import OwnerDied, OwnerDiedWarning
+from mpipc.adapters.guards import Guard
 from workers import SOON
 
-KINDS = ["Lock", "RLock"]
+KINDS = ["Lock", "RLock", "BoundedSemaphore"]
 
 
 @pytest.fixture
@@ -37,6 +39,60 @@ def test_a_killed_holder_hands_over_with_a_warning(context, kind):
     lock.release()
     assert lock.acquire(timeout=SOON)
     lock.release()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_killed_holder_can_be_an_error(method, kind):
+    context = mpipc.get_context("shm", start_method=method)
+    lock = getattr(context, kind)(on_owner_death="raise")
+    child = ended(context, workers.then_die, lock.acquire)
+    with pytest.raises(OwnerDied, match=f"process {child.pid} died holding") as caught:
+        lock.acquire(timeout=SOON)
+    assert caught.value.pid == lock.inherited_from == child.pid
+    assert pickle.loads(pickle.dumps(caught.value)).pid == child.pid
+    assert not ended(context, workers.method, lock, "acquire", False).exitcode
+    lock.release()
+    assert lock.inherited_from is None
+    with lock:
+        pass
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_killed_holder_can_hold_for_ever(context, kind):
+    lock = getattr(context, kind)(on_owner_death="hang")
+    ended(context, workers.then_die, lock.acquire)
+    assert not lock.acquire(timeout=0.5)
+
+
+def test_a_context_decides_for_its_locks(context):
+    context = mpipc.get_context("shm", start_method="fork", on_owner_death="raise")
+    condition, warned = context.Condition(), context.RLock(on_owner_death="warn")
+    for lock in (condition, warned, context.Value("i").get_lock()):
+        ended(context, workers.then_die, lock.acquire)
+        if lock is warned:
+            with pytest.warns(OwnerDiedWarning):
+                lock.acquire()
+        else:
+            with pytest.raises(OwnerDied):
+                lock.acquire()
+        lock.release()
+
+
+def test_other_policies_are_refused(context):
+    for make in (context.Lock, context.RLock, context.Condition, context.BoundedSemaphore):
+        with pytest.raises(ValueError, match=r"'warn', 'raise' or 'hang', got 'ask'"):
+            make(on_owner_death="ask")
+    with pytest.raises(ValueError, match="got None"):
+        mpipc.get_context("shm", on_owner_death=None)
+
+
+def test_a_lock_of_ours_passes_on_without_a_word(context):
+    guard = Guard()
+    for die in (workers.then_die, workers.method):
+        ended(context, die, *([guard.acquire] if die is workers.then_die else [guard, "acquire"]))
+        assert guard.acquire(timeout=SOON)
+        guard.release()
 
 
 def test_the_warning_can_be_made_an_error_and_the_lock_is_given_back(context):
@@ -64,7 +120,7 @@ def test_a_holder_that_ended_normally_still_holds(context, kind):
     lock = getattr(context, kind)()
     assert ended(context, workers.method, lock, "acquire").exitcode == 0
     assert not lock.acquire(timeout=0.5)
-    if kind == "Lock":
+    if kind != "RLock":
         lock.release()
         assert lock.acquire(timeout=SOON)
         lock.release()
