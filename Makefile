@@ -50,7 +50,7 @@ lint: $(VENV)/.with-dev
 	$(RUN) -m ruff format --check .
 	cython-lint mpipc
 	$(RUN) -m mypy
-	$(RUN) -m mypy.stubtest mpipc._core
+	$(RUN) -m mypy.stubtest mpipc._core mpipc._kernel
 
 bench: $(VENV)/.with-cli
 	$(RUN) benchmarks/first_figures.py $(ARGS)

@@ -1,20 +1,25 @@
-"""What pyproject.toml cannot say: the extension, and packages found in two folders."""
+"""What pyproject.toml cannot say: the extensions, and packages found in two folders."""
 
 from glob import glob
 
 from Cython.Build import cythonize
 from setuptools import Extension, find_packages, setup
 
-core = Extension(
-    "mpipc._core",
-    sources=["mpipc/_core.pyx"],
-    include_dirs=["mpipc"],
-    depends=sorted(glob("mpipc/_native/*")),
-    # Shared memory is read under several struct types; strict aliasing forbids that.
-    extra_compile_args=["-std=gnu11", "-O3", "-g0", "-fno-strict-aliasing", "-Wall"],
-)
+
+def extension(name: str) -> Extension:
+    return Extension(
+        f"mpipc.{name}",
+        sources=[f"mpipc/{name}.pyx"],
+        include_dirs=["mpipc"],
+        depends=sorted(glob("mpipc/_native/*")),
+        # Shared memory is read under several struct types; strict aliasing forbids that.
+        extra_compile_args=["-std=gnu11", "-O3", "-g0", "-fno-strict-aliasing", "-Wall"],
+    )
+
+
+extensions = [extension("_core"), extension("_kernel")]
 
 setup(
     packages=[*find_packages(include=["mpipc", "mpipc.*"]), "mpipc.examples"],
-    ext_modules=cythonize([core], build_dir="build", language_level=3),
+    ext_modules=cythonize(extensions, build_dir="build", language_level=3),
 )
