@@ -8,12 +8,113 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
     from multiprocessing.context import BaseContext
-    from typing import Any, Protocol
+    from typing import Any, ClassVar, Protocol
 else:
     Protocol = object
 
-__all__ = ["Memory", "MemoryProvider", "MessageQueue", "QueueEnds", "WaitingRoom"]
+__all__ = [
+    "CountingSemaphore",
+    "Mechanism",
+    "Memory",
+    "MemoryProvider",
+    "MessageQueue",
+    "Packets",
+    "QueueEnds",
+    "Tokens",
+    "WaitingRoom",
+]
+
+
+class HasFileno(Protocol):
+    """What can be polled while it is referred to."""
+
+    def fileno(self) -> int: ...
+
+
+if TYPE_CHECKING:
+    Descriptor = int | HasFileno
+
+
+class Mechanism(Protocol):
+    """What a mechanism's module offers, unless it offers whole objects as ``shm`` does.
+
+    It may also have ``lock``, a callable without arguments: a CountingSemaphore of one unit for
+    Lock and RLock, where one that knows its holder is better than a token.
+    """
+
+    tokens: type[Tokens]
+    memory: MemoryProvider
+
+    def connections(self, duplex: bool) -> tuple[Connection[Any, Any], Connection[Any, Any]]:
+        """Two connected ends; without `duplex` the first only reads and the second only writes.
+
+        They are stock's connections or behave like them: whole messages of any size, EOFError and
+        BrokenPipeError once the other end is gone everywhere, a pollable ``fileno()``. What moves
+        packets becomes one by :func:`mpipc.adapters.connections.packet_pipe`.
+        """
+
+    def limits(self) -> dict[str, Any]:
+        """What the kernel allows here and now, by its own names.
+
+        Raises
+        ------
+        OSError, ImportError
+            The mechanism does not work here; the message says why and what to do.
+        """
+
+
+class Packets(Protocol):
+    """What carries packets in one direction, from whoever has it to whoever has it.
+
+    In order, whole, each to one receiver. Calls do not wait. Picklable while a process is being
+    spawned and through a connection; closed with its last reference.
+    """
+
+    @property
+    def max_packet(self) -> int:
+        """The bytes that a packet may have."""
+
+    def try_send(self, packet: bytes, /) -> bool:
+        """Send; False if there is no room now. BrokenPipeError if nobody can receive."""
+
+    def try_recv(self) -> bytes | None:
+        """Take the next one, None if there is none now. EOFError if there can be no more."""
+
+    def readable_fd(self) -> Descriptor:
+        """A descriptor that polls as readable while a packet waits."""
+
+    def writable_fd(self) -> tuple[Descriptor, int]:
+        """A descriptor and the event by which poll() tells that there may be room."""
+
+
+class CountingSemaphore(Protocol):
+    """Units that processes take and give back. Picklable while a process is being spawned."""
+
+    @property
+    def handle(self) -> int:
+        """A number that tells it from others in this process."""
+
+    def acquire(self, timeout: float | None) -> bool:
+        """Take a unit; wait `timeout` seconds at most, None for ever. Signal handlers run."""
+
+    def release(self) -> None:
+        """Give a unit back."""
+
+    def value(self) -> int:
+        """Units that are left."""
+
+
+class Tokens(CountingSemaphore, Protocol):
+    """A counting semaphore that holds `capacity` units at most; for more there is an adapter."""
+
+    capacity: ClassVar[int]
+
+    def __init__(self, value: int) -> None: ...
+
+    def try_release(self) -> bool:
+        """Give a unit back, unless there is no room for it."""
 
 
 class Memory(Protocol):

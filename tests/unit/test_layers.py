@@ -34,8 +34,14 @@ def files(layer: str) -> list[Path]:
 
 def test_objects_know_no_mechanism():
     for path in files("objects"):
-        others = {name for name in imports(path) if not name.startswith("objects.")}
-        assert others <= {"contracts", "_registry", "_replacement", "_stock"}, path
+        others = {name for name in imports(path) if not name.startswith(("objects.", "adapters."))}
+        assert others <= {"contracts", "_context", "_registry", "_replacement", "_stock"}, path
+
+
+def test_adapters_know_no_mechanism_and_no_object():
+    for path in files("adapters"):
+        layers = {name.partition(".")[0] for name in imports(path)}
+        assert not layers & {"mechanisms", "objects", "_context", "_registry"}, path
 
 
 def test_nothing_but_the_context_chooses_a_mechanism():
