@@ -17,7 +17,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["ConditionSurface", "checked_value", "made_for_fork"]
+__all__ = ["MADE_FOR_FORK", "SEM_VALUE_MAX", "ConditionSurface", "checked_value", "made_for_fork"]
+
+SEM_VALUE_MAX = 0x7FFFFFFF
+MADE_FOR_FORK = (
+    "A SemLock created in a fork context cannot be given to a process that is spawned: "
+    "make it with the context that starts the process"
+)
 
 
 def checked_value(value: int, most: int) -> int:

@@ -1,0 +1,50 @@
+"""Stock's queues, feeder threads included, over connections and locks of any mechanism."""
+
+from __future__ import annotations
+
+import operator
+import os
+from multiprocessing import util
+from multiprocessing.context import BaseContext
+
+from .. import _stock
+from .._context import mechanism_of
+from .._replacement import Replacement
+from ..adapters.guards import Guard
+from .synchronize import SEM_VALUE_MAX
+
+__all__ = ["JoinableQueue", "Queue", "SimpleQueue"]
+
+
+class Queue(_stock.Queue, metaclass=Replacement):  # type: ignore[type-arg]
+    """A multi-producer, multi-consumer queue. What does not fit waits in its sender's memory."""
+
+    def __init__(self, maxsize: int = 0, *, ctx: BaseContext) -> None:
+        self._maxsize = maxsize if operator.index(maxsize) > 0 else SEM_VALUE_MAX
+        self._reader, self._writer = mechanism_of(ctx).connections(False)
+        self._rlock = Guard()
+        self._wlock = Guard()
+        self._opid = os.getpid()
+        self._sem = ctx.BoundedSemaphore(self._maxsize)
+        self._ignore_epipe = False
+        self._reset()  # type: ignore[attr-defined]
+        util.register_after_fork(self, _stock.Queue._after_fork)  # type: ignore[attr-defined]
+
+
+class JoinableQueue(Queue, _stock.JoinableQueue):  # type: ignore[type-arg]
+    """A queue with ``task_done`` and ``join``."""
+
+    def __init__(self, maxsize: int = 0, *, ctx: BaseContext) -> None:
+        super().__init__(maxsize, ctx=ctx)
+        self._unfinished_tasks = ctx.Semaphore(0)
+        self._cond = ctx.Condition()
+
+
+class SimpleQueue(_stock.SimpleQueue, metaclass=Replacement):  # type: ignore[type-arg]
+    """A queue whose ``put`` waits while the mechanism's buffers are full."""
+
+    def __init__(self, *, ctx: BaseContext) -> None:
+        self._reader, self._writer = mechanism_of(ctx).connections(False)
+        self._rlock = Guard()
+        self._wlock = Guard()
+        self._poll = self._reader.poll
