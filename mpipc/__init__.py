@@ -8,8 +8,8 @@ Importing this package registers its contexts with :mod:`multiprocessing`::
 Nothing else happens before a context is used: no extension is loaded, no memory is taken.
 """
 
-from ._registry import context_names, get_context, register
-from .errors import OwnerDiedWarning, SegmentCorrupt
+from ._registry import MechanismSpec, context_names, get_context, mechanisms, register
+from .errors import OwnerDied, OwnerDiedWarning, SegmentCorrupt
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,12 +18,15 @@ if TYPE_CHECKING:
     from ._install import install, uninstall
 
 __all__ = [
+    "MechanismSpec",
+    "OwnerDied",
     "OwnerDiedWarning",
     "SegmentCorrupt",
     "__version__",
     "context_names",
     "get_context",
     "install",
+    "mechanisms",
     "uninstall",
 ]
 

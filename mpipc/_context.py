@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing.context as stock
+from functools import cache
 from importlib import import_module
+from multiprocessing.process import parent_process
 from types import ModuleType
 
 from ._process import process_class
@@ -13,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["CONTEXTS", "MechanismContext", "max_bytes"]
+__all__ = ["CONTEXTS", "MechanismContext", "death_policy", "max_bytes"]
 
 
 class MechanismContext(stock.BaseContext):
@@ -42,6 +44,7 @@ class MechanismContext(stock.BaseContext):
         self._name = StartMethod(self.method, self)
         # Looked up by every constructor, so not by a lazy property.
         self._max_bytes: int = self._options.get("max_bytes", 0)
+        self._on_owner_death: str = self._options.get("on_owner_death", "warn")
         self._module: ModuleType | None = None
         if type(self).Process is CONTEXTS[self.method].Process:
             self.Process = process_class(self)
@@ -56,8 +59,14 @@ class MechanismContext(stock.BaseContext):
     @property
     def _objects(self) -> ModuleType:
         if self._module is None:
-            self._module = import_module(self._spec.module)
+            self._module = import_module(self._spec.objects)
+            if parent_process() is None:
+                _clean_up()
         return self._module
+
+    @property
+    def _mechanism(self) -> ModuleType:
+        return import_module(self._spec.module)
 
     def variant(self, method: str) -> MechanismContext:
         """The same mechanism and options with another start method."""
@@ -67,25 +76,27 @@ class MechanismContext(stock.BaseContext):
         """Two connections joined by a pipe."""
         return self._objects.Pipe(duplex, ctx=self)
 
-    def Lock(self) -> Any:
+    # Options beyond stock's, such as on_owner_death, are those of the mechanism's classes.
+
+    def Lock(self, **options: Any) -> Any:
         """A lock."""
-        return self._objects.Lock(ctx=self)
+        return self._objects.Lock(ctx=self, **options)
 
-    def RLock(self) -> Any:
+    def RLock(self, **options: Any) -> Any:
         """A lock that its holder may take again."""
-        return self._objects.RLock(ctx=self)
+        return self._objects.RLock(ctx=self, **options)
 
-    def Condition(self, lock: Any = None) -> Any:
+    def Condition(self, lock: Any = None, **options: Any) -> Any:
         """A condition variable."""
-        return self._objects.Condition(lock, ctx=self)
+        return self._objects.Condition(lock, ctx=self, **options)
 
-    def Semaphore(self, value: int = 1) -> Any:
+    def Semaphore(self, value: int = 1, **options: Any) -> Any:
         """A semaphore."""
-        return self._objects.Semaphore(value, ctx=self)
+        return self._objects.Semaphore(value, ctx=self, **options)
 
-    def BoundedSemaphore(self, value: int = 1) -> Any:
+    def BoundedSemaphore(self, value: int = 1, **options: Any) -> Any:
         """A semaphore that cannot be released above its first value."""
-        return self._objects.BoundedSemaphore(value, ctx=self)
+        return self._objects.BoundedSemaphore(value, ctx=self, **options)
 
     def Event(self) -> Any:
         """An event."""
@@ -134,11 +145,35 @@ class MechanismContext(stock.BaseContext):
         return self._objects.Array(typecode_or_type, size_or_initializer, lock=lock, ctx=self)
 
 
+def mechanism_of(ctx: stock.BaseContext | None) -> ModuleType:
+    """The mechanism of a context; where stock hands its own or none over, of the installed one."""
+    if not isinstance(ctx, MechanismContext):
+        ctx = contexts().installed
+    assert ctx is not None
+    return ctx._mechanism
+
+
 def max_bytes(ctx: stock.BaseContext | None) -> int:
     """The option of a context; where stock hands its own or none over, of the installed one."""
     if not isinstance(ctx, MechanismContext):
         ctx = contexts().installed
     return 0 if ctx is None else ctx._max_bytes
+
+
+@cache
+def _clean_up() -> None:
+    """Remove what programs left that were killed with all their processes."""
+    from .adapters.leases import clean
+
+    for _ in clean():
+        pass
+
+
+def death_policy(ctx: stock.BaseContext | None) -> str:
+    """The option ``on_owner_death`` of a context, as :func:`max_bytes`."""
+    if not isinstance(ctx, MechanismContext):
+        ctx = contexts().installed
+    return "warn" if ctx is None else ctx._on_owner_death
 
 
 def _rebuild_context(mechanism: str, method: str, options: dict[str, Any]) -> MechanismContext:

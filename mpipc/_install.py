@@ -21,7 +21,7 @@ from types import FunctionType
 
 from . import _stock
 from ._context import MechanismContext
-from ._registry import START_METHODS, context_names, contexts, get_context
+from ._registry import START_METHODS, context_names, contexts, get_context, is_context_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ class _StartMethods(list[str]):
     """Stock's start methods, which also answers to our names but does not list them."""
 
     def __contains__(self, name: object) -> bool:
-        return super().__contains__(name) or name in context_names()
+        return super().__contains__(name) or is_context_name(name)
 
 
 def _get_all_start_methods() -> list[str]:
@@ -284,7 +284,7 @@ def install(context: str | MechanismContext | None = None) -> Installation:
     if context is None:
         context = os.environ.get(VARIABLE) or DEFAULT
     if isinstance(context, str):
-        if context not in context_names():
+        if not is_context_name(context):
             raise ValueError(
                 f"cannot install {context!r}; mpipc offers {', '.join(context_names())}"
             )

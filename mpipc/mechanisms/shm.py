@@ -6,19 +6,23 @@ the core does not answer is stock's.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from importlib import import_module
 from multiprocessing.context import BaseContext
 
 from .. import _core, _stock
-from .._context import max_bytes
+from .._context import death_policy, max_bytes
 from .._lifetime import watch_exit
 from .._replacement import Replacement
+from ..adapters.limits import of_process
 from ..objects import connection, queues
 from ..objects.synchronize import ConditionSurface, checked_value, made_for_fork
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from ..objects.pool import Pool
     from .shm_values import Array, RawArray, RawValue, Value
 
@@ -80,17 +84,17 @@ class SimpleQueue(_core.SimpleQueueCore, queues.SimpleQueue, metaclass=Replaceme
 class Lock(_core.SemLock, _stock.Lock, metaclass=Replacement):
     """A lock that any process or thread may release."""
 
-    def __init__(self, *, ctx: BaseContext | None) -> None:
+    def __init__(self, *, ctx: BaseContext | None, on_owner_death: str | None = None) -> None:
         self._is_fork_ctx = made_for_fork(ctx)
-        self._open(_core.SEMAPHORE, 1, 1, True)
+        self._open(_core.SEMAPHORE, 1, 1, True, on_owner_death or death_policy(ctx))
 
 
 class RLock(_core.SemLock, _stock.RLock, metaclass=Replacement):
     """A lock that its holder may take again, and only its holder may release."""
 
-    def __init__(self, *, ctx: BaseContext | None) -> None:
+    def __init__(self, *, ctx: BaseContext | None, on_owner_death: str | None = None) -> None:
         self._is_fork_ctx = made_for_fork(ctx)
-        self._open(_core.RECURSIVE_MUTEX, 1, 1, True)
+        self._open(_core.RECURSIVE_MUTEX, 1, 1, True, on_owner_death or death_policy(ctx))
 
 
 class Semaphore(_core.SemLock, _stock.Semaphore, metaclass=Replacement):
@@ -103,16 +107,24 @@ class Semaphore(_core.SemLock, _stock.Semaphore, metaclass=Replacement):
 
 
 class BoundedSemaphore(_core.SemLock, _stock.BoundedSemaphore, metaclass=Replacement):
-    """A semaphore that cannot be released above its first value."""
+    """A semaphore that cannot be released above its first value. One of 1 is a lock."""
 
-    def __init__(self, value: int = 1, *, ctx: BaseContext | None) -> None:
+    def __init__(
+        self, value: int = 1, *, ctx: BaseContext | None, on_owner_death: str | None = None
+    ) -> None:
         value = checked_value(value, self.SEM_VALUE_MAX)
         self._is_fork_ctx = made_for_fork(ctx)
-        self._open(_core.SEMAPHORE, value, value, False)
+        policy = on_owner_death or death_policy(ctx)
+        self._open(_core.SEMAPHORE, value, value, value == 1, policy)
 
 
 class Condition(_core.ConditionCore, ConditionSurface, metaclass=Replacement):
     """A condition variable. The first 62 who wait are notified in the order in which they came."""
+
+    def __init__(
+        self, lock: Any = None, *, ctx: BaseContext, on_owner_death: str | None = None
+    ) -> None:
+        super().__init__(lock or RLock(ctx=ctx, on_owner_death=on_owner_death), ctx=ctx)
 
 
 class Event(_core.EventCore, _stock.Event, metaclass=Replacement):
@@ -136,6 +148,12 @@ class Barrier(_stock.Barrier, metaclass=Replacement):
         # Two C ints: the state and how many have come. A new block is zeroed.
         state = (parties, action, timeout, ctx.Condition(), _core.new_block(8))
         self.__setstate__(state)  # type: ignore[attr-defined]
+
+
+def limits() -> dict[str, Any]:
+    """What a process may have open, and how large a file in memory may be."""
+    os.close(os.memfd_create("mpipc-probe", os.MFD_CLOEXEC))
+    return of_process("RLIMIT_NOFILE", "RLIMIT_FSIZE")
 
 
 # They load ctypes and more, which most processes never need.
