@@ -49,9 +49,20 @@ COMMANDS = (
         needs=("rich", "numpy"),
     ),
     Command(
+        name="mechanisms",
+        summary="show which kernel mechanisms work here, and why not",
+        module="mpipc.cli.mechanisms",
+        needs=("rich",),
+    ),
+    Command(
         name="run",
         summary="run an unchanged program with mpipc in the place of multiprocessing",
         module="mpipc.cli.run",
+    ),
+    Command(
+        name="clean",
+        summary="remove what killed programs left in the kernel",
+        module="mpipc.cli.clean",
     ),
 )
 
