@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,8 @@ def pytest_configure(config: pytest.Config) -> None:
         "watchdog(seconds): how long the test may take, instead of 60 s",
         "leaks_allowed(reason): do not look for what the test leaves behind",
         "beyond_stock(reason): stock multiprocessing does not do this; skipped there",
+        "without_feeder(reason): skipped where queues have stock's feeder thread",
+        "of_stream_sockets(reason): skipped where a duplex end is no Unix stream socket",
     ):
         config.addinivalue_line("markers", line)
     # 3.12 warns of every fork beside a thread; the watchdog is one, and so are many tests.
@@ -44,10 +47,14 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_STDERR] = os.dup(2)
     # SIGABRT then makes children of every start method show their stacks.
     os.environ["PYTHONFAULTHANDLER"] = "1"
+    # Leases of other programs, or of other workers of pytest-xdist, would look like leaks.
+    private = tempfile.TemporaryDirectory(prefix="mpipc-tests-")
+    os.environ["TMPDIR"] = private.name
+    config.add_cleanup(private.cleanup)
     os.environ["MPIPC_TEST_CONTEXT"] = config.getoption("context")
     # Otherwise each spawned child would import pytest's own script, and pytest with it.
     sys.modules["__main__"].__dict__.pop("__file__", None)
-    multiprocessing.set_forkserver_preload(["workers"])
+    multiprocessing.set_forkserver_preload(["workers", "mpipc.testing.conformance"])
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -58,10 +65,25 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    family = config.getoption("context")
+    stock = family == "stock"
+    # What the context under test is not, by its nature: the mark, and whether it is to be skipped.
+    lacks = {
+        "beyond_stock": stock,
+        "without_feeder": stock or _is_assembled(family),
+        "of_stream_sockets": family not in ("stock", "mpipc-shm", "mpipc-unix"),
+    }
     for item in items:
-        for mark in item.iter_markers("beyond_stock"):
-            if config.getoption("context") == "stock":
-                item.add_marker(pytest.mark.skip(reason=f"beyond stock: {mark.args[0]}"))
+        for name in filter(lacks.get, lacks):
+            for mark in item.iter_markers(name):
+                item.add_marker(pytest.mark.skip(reason=f"not on {family}: {mark.args[0]}"))
+
+
+def _is_assembled(family: str) -> bool:
+    from mpipc._registry import ASSEMBLED, PREFIX, find_mechanism
+
+    spec = find_mechanism(family.removeprefix(PREFIX))
+    return spec is not None and spec.objects == ASSEMBLED
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""What a process holds: descriptors, mappings, shared memory, System V ids, children, threads.
+"""What a process holds: descriptors, mappings, named objects, System V ids, children, threads.
 
 Take a `snapshot` before and after; `diff` says what is new. `settle` waits a bounded time for
 what ends by itself (children, threads, finalizers), `no_leaks` does both around a block.
@@ -17,14 +17,24 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from mpipc.adapters import leases
 from mpipc.testing.processes import descendants, service_pids
 
 _SHM = Path("/dev/shm")
 _SYSTEM_V = {"msg": "msqid", "sem": "semid", "shm": "shmid"}
 
-# A process keeps its current small arena for the next Value or Array, as malloc keeps pages.
-_KEPT = {"/memfd:mpipc-arena (deleted)": 1}
+# A process keeps its current small arena for the next Value or Array, as malloc keeps pages, and
+# what it has waited with for the next wait. What is mapped by Python has two descriptors, of which
+# one is the mapping's. An arena in a file has lost its unguessable name.
+_ARENA_FILE = "mpipc's arena in a file"
+_KEPT = {
+    "/memfd:mpipc-arena (deleted)": 1,
+    "/memfd:mpipc-waiters (deleted)": 2,
+    "anon_inode:inotify": 2,
+    _ARENA_FILE: 2,
+}
 
 
 class LeakError(AssertionError):
@@ -39,6 +49,7 @@ class Snapshot:
     mappings: Counter[str]
     shared_memory: frozenset[str]
     system_v: frozenset[str]
+    leases: frozenset[str]
     processes: frozenset[str]
     threads: frozenset[str]
 
@@ -50,7 +61,7 @@ class Snapshot:
             for name, count in sorted(after.items()):
                 if (more := count - max(before[name], _KEPT.get(name, 0))) > 0:
                     lines.append(f"{what}: {more} more of {name}")
-        for what in ("shared_memory", "system_v", "processes", "threads"):
+        for what in ("shared_memory", "system_v", "leases", "processes", "threads"):
             new = getattr(later, what) - getattr(self, what)
             lines += [f"{what}: {name}" for name in sorted(new)]
         return lines
@@ -63,6 +74,7 @@ def snapshot() -> Snapshot:
         mappings=_mappings(),
         shared_memory=frozenset(entry.name for entry in os.scandir(_SHM) if _is_ours(entry)),
         system_v=frozenset(_system_v()),
+        leases=_leases(),
         processes=_processes(),
         threads=_threads(),
     )
@@ -76,7 +88,7 @@ def settle(before: Snapshot, timeout: float = 5.0) -> list[str]:
         # Twice, because finalizers run by the first may free what the second can find.
         gc.collect()
         gc.collect()
-        left = [line for line in before.diff(snapshot()) if not _is_foreign(line)]
+        left = _without_foreign(before.diff(snapshot()))
         if not left or time.monotonic() > deadline:
             return left
         # Nothing reports the end of threads, children and descriptors alike, so look again.
@@ -115,13 +127,41 @@ def _stock_arenas() -> set[str]:
     return set()
 
 
+def _own_arenas() -> list[Any]:
+    """Return the arenas in which our mechanisms put the next small blocks."""
+    blocks = sys.modules.get("mpipc.adapters.blocks")
+    return blocks.current_arenas() if blocks else []
+
+
+def _kept_inodes() -> set[str]:
+    """Return the inodes of files that belong to arenas kept for reuse."""
+    found = _stock_arenas()
+    for arena in _own_arenas():
+        file = arena.lease.path if hasattr(arena, "lease") else arena.fd
+        found.add(str(os.stat(file).st_ino))
+    return found
+
+
+def _kept_segments() -> set[str]:
+    """Return the ids of System V memory that belong to arenas kept for reuse."""
+    return {str(arena.buffer.id) for arena in _own_arenas() if hasattr(arena, "lease")}
+
+
+def _leases() -> frozenset[str]:
+    """Return the leases of named kernel objects, not all of which the file system shows."""
+    kept = {arena.lease.path for arena in _own_arenas() if hasattr(arena, "lease")}
+    return frozenset(leases.existing()) - kept
+
+
 def _descriptors() -> Counter[str]:
-    kept, arenas = _service_descriptors(), _stock_arenas()
+    kept, arenas = _service_descriptors(), _kept_inodes()
     found: Counter[str] = Counter()
     for fd in os.listdir("/proc/self/fd"):
         # The descriptor of this very listing is closed by now.
         with contextlib.suppress(OSError):
             target = os.readlink(f"/proc/self/fd/{fd}")
+            if re.search(r"/mpipc-[0-9a-f]+\.arena \(deleted\)$", target):
+                target = _ARENA_FILE
             if int(fd) not in kept and str(os.stat(int(fd)).st_ino) not in arenas:
                 found[target] += 1
     return found
@@ -129,7 +169,7 @@ def _descriptors() -> Counter[str]:
 
 def _mappings() -> Counter[str]:
     """Count mapped objects, not mappings: one object may be mapped in several pieces."""
-    arenas = _stock_arenas()
+    arenas = _kept_inodes() | _kept_segments()
     objects = set()
     for line in Path("/proc/self/maps").read_text().splitlines():
         _, _, _, _, inode, *rest = line.split(maxsplit=5)
@@ -149,23 +189,56 @@ def _is_ours(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _is_foreign(line: str) -> bool:
-    """Whether a line is about an entry of /dev/shm that unrelated processes use, or used."""
-    kind, _, name = line.partition(": ")
-    if kind != "shared_memory":
+def _without_foreign(lines: list[str]) -> list[str]:
+    """Leave out lines about named things that unrelated processes use, or used."""
+    if not any(line.startswith(("shared_memory", "leases", "system_v")) for line in lines):
+        return lines
+    used = _files_of_others()
+    keys = {leases.key_of(path) for path in used if leases.is_lease(path)}
+    # Their last user may have removed one before we looked for users.
+    ids = set(_system_v())
+
+    def is_foreign(line: str) -> bool:
+        kind, _, name = line.partition(": ")
+        if kind == "leases":
+            return name in used or not os.path.exists(name)
+        if kind == "shared_memory":
+            try:
+                return _inode(os.stat(_SHM / name)) in used
+            except FileNotFoundError:
+                return True
+        if kind == "system_v":
+            return name not in ids or int(name.split()[-1].rstrip(")")) in keys
         return False
-    path = _SHM / name
+
+    return [line for line in lines if not is_foreign(line)]
+
+
+def _files_of_others() -> set[str]:
+    """What unrelated processes have open, by path, or mapped in /dev/shm, by inode."""
     family = {os.getpid()} | {process.pid for process in descendants()}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) not in family:
+    used = set()
+    for pid in os.listdir("/proc"):
+        if pid.isdigit() and int(pid) not in family:
             # It may end meanwhile, or belong to another user.
             with contextlib.suppress(OSError):
-                if str(path) in (entry / "maps").read_text():
-                    return True
-                if any(os.readlink(fd) == str(path) for fd in (entry / "fd").iterdir()):
-                    return True
-    # Their last user may have removed it before we looked for one.
-    return not path.exists()
+                for fd in os.listdir(f"/proc/{pid}/fd"):
+                    with contextlib.suppress(FileNotFoundError):
+                        path = os.readlink(f"/proc/{pid}/fd/{fd}")
+                        used.add(path)
+                        if path.startswith(str(_SHM)):
+                            used.add(_inode(os.stat(f"/proc/{pid}/fd/{fd}")))
+                # What is mapped by its inode: sem_open() maps a file before that has its name.
+                for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+                    if str(_SHM) in line:
+                        device, inode = line.split(maxsplit=5)[3:5]
+                        used.add(f"{device} {inode}")
+    return used
+
+
+def _inode(file: os.stat_result) -> str:
+    """A file as ``/proc/PID/maps`` names it."""
+    return f"{os.major(file.st_dev):02x}:{os.minor(file.st_dev):02x} {file.st_ino}"
 
 
 def _system_v() -> Iterator[str]:
@@ -175,7 +248,8 @@ def _system_v() -> Iterator[str]:
             head, *rows = Path(f"/proc/sysvipc/{kind}").read_text().splitlines()
             for row in rows:
                 fields = dict(zip(head.split(), row.split(), strict=False))
-                if int(fields["uid"]) == os.getuid():
+                kept = _kept_segments() if kind == "shm" else set()
+                if int(fields["uid"]) == os.getuid() and fields[column] not in kept:
                     yield f"{kind} id {fields[column]} (key {fields['key']})"
 
 

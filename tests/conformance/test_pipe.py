@@ -333,6 +333,7 @@ def test_writing_to_a_closed_peer(pipe):
             call()
 
 
+@pytest.mark.of_stream_sockets("it ends as a pipe does, with EOFError")
 def test_a_peer_closed_with_unread_messages(ends):
     a, b = ends
     a.send("never read")
@@ -464,6 +465,7 @@ def test_sent_through_another_connection(ends, ctx, family):
             reader.recv()
 
 
+@pytest.mark.of_stream_sockets("nothing else carries descriptors")
 def test_a_descriptor_is_sent(ends, family, tmp_path):
     here, there = ends
     (tmp_path / "file").write_bytes(b"content")
@@ -475,6 +477,7 @@ def test_a_descriptor_is_sent(ends, family, tmp_path):
     process.kill()
 
 
+@pytest.mark.of_stream_sockets("that is the question")
 def test_a_duplex_end_is_a_stream_socket(ends):
     for end in ends:
         with socket.socket(fileno=os.dup(end.fileno())) as twin:

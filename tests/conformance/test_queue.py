@@ -169,7 +169,7 @@ def test_timeouts_are_kept(make):
     assert queue.get(timeout=SOON) == 1
 
 
-@pytest.mark.beyond_stock("a put is over only when the message can be taken")
+@pytest.mark.without_feeder("a put is over only when the message can be taken")
 def test_what_was_put_can_be_taken_at_once(make):
     queue = make()
     for size in SIZES:
@@ -258,7 +258,7 @@ def test_an_exiting_child_loses_nothing(make, family, size):
     assert [len(queue.get()) for _ in range(20)] == [size] * 20
 
 
-@pytest.mark.beyond_stock("a put is over only when the message is out of the process")
+@pytest.mark.without_feeder("a put is over only when the message is out of the process")
 def test_a_killed_child_loses_nothing_it_has_put(make, family):
     queue = make()
     family.start(workers.then_die, workers.put_payloads, queue, SIZES, exitcode=-9)

@@ -136,7 +136,7 @@ def test_taken_by_another_process(queue, ready, family):
     assert queue.get() == "back"
 
 
-@pytest.mark.beyond_stock("its queue's feeder has not delivered yet")
+@pytest.mark.without_feeder("the queue's feeder has not delivered yet")
 def test_readable_at_once(endpoint, ready):
     fd = endpoint.reader.fileno()
     for number in range(50):
