@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from mpipc import MechanismSpec, context_names
+from mpipc._registry import ASSEMBLED, PREFIX, find_mechanism
 from mpipc.testing import settle, snapshot, watchdog
 
 # Children find the shared targets by their module's name, whatever import mode pytest uses.
@@ -39,6 +41,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "beyond_stock(reason): stock multiprocessing does not do this; skipped there",
         "without_feeder(reason): skipped where queues have stock's feeder thread",
         "of_stream_sockets(reason): skipped where a duplex end is no Unix stream socket",
+        "without_names(reason): skipped where objects have names in the system",
     ):
         config.addinivalue_line("markers", line)
     # 3.12 warns of every fork beside a thread; the watchdog is one, and so are many tests.
@@ -70,8 +73,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     # What the context under test is not, by its nature: the mark, and whether it is to be skipped.
     lacks = {
         "beyond_stock": stock,
-        "without_feeder": stock or _is_assembled(family),
+        "without_feeder": stock or _spec_of(family).objects == ASSEMBLED,
         "of_stream_sockets": family not in ("stock", "mpipc-shm", "mpipc-unix"),
+        "without_names": not stock and bool(_spec_of(family).persistent),
     }
     for item in items:
         for name in filter(lacks.get, lacks):
@@ -79,11 +83,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker(pytest.mark.skip(reason=f"not on {family}: {mark.args[0]}"))
 
 
-def _is_assembled(family: str) -> bool:
-    from mpipc._registry import ASSEMBLED, PREFIX, find_mechanism
-
+def _spec_of(family: str) -> MechanismSpec:
     spec = find_mechanism(family.removeprefix(PREFIX))
-    return spec is not None and spec.objects == ASSEMBLED
+    if spec is None:
+        raise pytest.UsageError(f"no context {family!r}; there are {', '.join(context_names())}")
+    return spec
 
 
 @pytest.fixture(autouse=True)

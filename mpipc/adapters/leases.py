@@ -17,6 +17,7 @@ between removing object and file       as before the object is made
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import fcntl
 import io
@@ -47,6 +48,8 @@ _LEASE = re.compile(PREFIX + "[0-9a-f]{24}")
 _directory: str | None = None
 _at_exit = False
 _held: weakref.WeakSet[Lease] = weakref.WeakSet()
+# Those that this process released while others had them. Each release looks at two of them again.
+_left: collections.deque[str] = collections.deque()
 
 
 class Lease:
@@ -94,11 +97,20 @@ class Lease:
     def release(self) -> None:
         """Use the object no more; without other users, it is removed."""
         fd = self.__dict__.pop("_fd", None)
-        if fd is not None:
-            # Not by its path: a cleaner of old files may have taken that away meanwhile.
+        if fd is None:
+            return
+        # Not by its path: a cleaner of old files may have taken that away meanwhile.
+        try:
             again = os.open(f"/proc/self/fd/{fd}", os.O_RDWR | os.O_CLOEXEC)
+        finally:
             os.close(fd)
-            _reap(again, self.path)
+        if _reap(again, self.path) is None:
+            # Others have it; should they all be killed, we are the one who knows of it.
+            _left.append(self.path)
+        for _ in range(min(2, len(_left))):
+            path = _left.popleft()
+            if reap(path) is None and os.path.exists(path):
+                _left.append(path)
 
     def abandon(self) -> None:
         """Give up an object that is not ours after all: only the lease goes."""
@@ -157,7 +169,8 @@ def _reap(fd: int, path: str) -> str | None:
         module, _, remover = os.pread(fd, 4096, 0).decode().partition(":")
         if module:
             getattr(import_module(module), remover)(name)
-        _remove_beside(path)
+        else:
+            _remove_beside(path)
         os.unlink(path)
     except (BlockingIOError, FileNotFoundError):
         return None

@@ -230,6 +230,7 @@ def test_stock_event_and_barrier_over_our_primitives(ctx, family):
     assert len(run.result()) == 10
 
 
+@pytest.mark.without_names("semaphores have names in /dev/shm")
 def test_nothing_of_ours_lies_in_the_file_system(ctx):
     before = set(os.listdir("/dev/shm"))
     objects = workers.one_of_each(ctx)

@@ -105,6 +105,17 @@ def test_a_lease_that_somebody_deleted():
     assert not os.path.exists(object_of(lease.name)) and os.path.exists(object_of(other.name))
 
 
+def test_what_a_killed_child_had_goes_with_the_next_release(family):
+    lease = make()
+    process, _ = start_holder(family, lease, hold_dropped, exitcode=-signal.SIGKILL)
+    lease.release()
+    process.kill()
+    process.join()
+    assert os.path.exists(object_of(lease.name))
+    make().release()
+    assert not os.path.exists(object_of(lease.name)) and existing() == []
+
+
 def test_a_child_keeps_what_its_parent_lets_go(family):
     lease = make()
     process, go = start_holder(family, lease, hold_dropped)

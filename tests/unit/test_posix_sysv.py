@@ -32,7 +32,7 @@ def test_limits_tell_what_the_kernel_allows(mechanism):
     assert all(isinstance(figure, int) and figure > 0 for figure in mechanism.limits().values())
 
 
-@pytest.mark.parametrize("tokens", [posix.tokens, sysv.tokens, sysv.guards])
+@pytest.mark.parametrize("tokens", [posix.tokens, sysv.tokens])
 def test_no_more_units_than_the_kernel_counts(tokens):
     units = tokens(tokens.capacity)
     assert not units.try_release() and units.value() == tokens.capacity
@@ -116,8 +116,7 @@ def die_holding(lock, ready):
 
 
 @pytest.mark.parametrize("kind", ["_rlock", "_wlock"])
-def test_a_killed_process_gives_the_locks_of_a_queue_back(kind):
-    ctx = mpipc.get_context("sysv", start_method="fork")
+def test_a_killed_process_gives_the_locks_of_a_queue_back(ctx, kind):
     queue = ctx.Queue()
     reader, writer = ctx.Pipe(duplex=False)
     with Family(ctx) as family:

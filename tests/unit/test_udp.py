@@ -124,7 +124,7 @@ def take_slowly(connection, counter):
 def test_a_killed_receiver_leaves_the_rest_to_the_next(context, seed):
     source = random.Random(seed)
     reader, writer = context.Pipe(False)
-    taken = context.Value("i", 0)
+    taken = context.RawValue("i", 0)  # A lock would go with a receiver.
     sender = start(context, workers.send_all, writer, range(4000))
     for _ in range(5):
         receiver = start(context, take_slowly, reader, taken)
