@@ -36,8 +36,10 @@ _exclusive: weakref.WeakSet[Exclusive] = weakref.WeakSet()
 class Watch:
     """A descriptor, of this process alone, that is readable once something has happened to a file.
 
-    What happened before it was made is not told. Closed with its last reference; ``closed`` also in
-    a forked child, which would take its parent's events.
+    What happened before it was made is not told. Closed with its last reference, and in a forked
+    child, which would take its parent's events. Where the kernel gives no more inotify, it pauses
+    and is readable for no reason: who makes a watch, looks, sleeps and drops it, again and again,
+    then looks now and then.
 
     Parameters
     ----------
@@ -45,19 +47,14 @@ class Watch:
         A file or a directory.
     mask : int
         The events, as inotify names them.
-    exact : bool
-        Otherwise, where the kernel gives no more inotify, it pauses and is readable for no reason:
-        who makes a watch, looks, sleeps and drops it, again and again, then looks now and then.
 
     Raises
     ------
     FileNotFoundError
         There is no such file.
-    OSError
-        The kernel gives no inotify for an exact one.
     """
 
-    def __init__(self, path: str, mask: int, exact: bool = False) -> None:
+    def __init__(self, path: str, mask: int) -> None:
         self._fd = self._number = -1
         try:
             self._fd = _take_inotify()
@@ -66,28 +63,12 @@ class Watch:
             self.close()
             if error.errno not in (errno.EMFILE, errno.ENOSPC):
                 raise
-            if exact:
-                raise OSError(
-                    error.errno,
-                    f"the kernel gives this user no more inotify ({error}): raise "
-                    "fs.inotify.max_user_instances and max_user_watches, or poll less connections",
-                ) from None
             time.sleep(PAUSE)
             self._fd = os.eventfd(1, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         _watching.add(self)
 
     def fileno(self) -> int:
         return self._fd
-
-    @property
-    def closed(self) -> bool:
-        """Whether it reports nothing any more."""
-        return self._fd < 0
-
-    def drain(self) -> None:
-        """Become unreadable again."""
-        if self._number >= 0:
-            _drain(self._fd)
 
     def ring(self) -> None:
         """Become readable although nothing has happened."""

@@ -13,6 +13,7 @@ import time
 from multiprocessing import connection
 
 from .. import _kernel
+from .._handles import dup_fd
 from ..adapters.connections import PacketConnection, packet_pipe
 from ..adapters.leases import Lease, new_file
 from ..adapters.lockfiles import Counter, LockFile, is_dead, me
@@ -21,6 +22,7 @@ from .fifo import memory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 __all__ = ["connections", "limits", "lock", "memory", "tokens"]
@@ -45,30 +47,40 @@ _serial = itertools.count()
 
 
 class Spool:
-    """Messages in one direction, each a file named by its number and size, in hexadecimal."""
+    """Messages in one direction, each a file named by its number and size, in hexadecimal.
+
+    Who waits in a call is woken by inotify. Its descriptors are of one process each, so for those
+    who poll there is a bell beside, an eventfd that is rung while messages wait. It changes while
+    the book is held; who is killed before ringing leaves that to the next sender.
+    """
 
     max_packet = 1 << 62
 
     def __init__(self) -> None:
         self._lease = Lease()
         self.directory = self._lease.directory()
-        self._start()
+        self._start(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
         with new_file(self._book) as file:
             file.write(BOOK.pack(0, 0, 0))
 
-    def _start(self) -> None:
+    def _start(self, bell: int) -> None:
+        self._bell = bell
         self._book = os.path.join(self.directory, "book")
         # Seen in the directory and perhaps taken meanwhile, the oldest last. What is not among
         # them is newer, for numbers are given and directories read by one at a time.
         self._names: list[str] = []
         self._refused = b""
 
-    def __getstate__(self) -> tuple[Lease, str]:
-        return self._lease, self.directory
+    def __getstate__(self) -> tuple[Lease, str, Any]:
+        return self._lease, self.directory, dup_fd(self._bell)
 
-    def __setstate__(self, state: tuple[Lease, str]) -> None:
-        self._lease, self.directory = state
-        self._start()
+    def __setstate__(self, state: tuple[Lease, str, Any]) -> None:
+        self._lease, self.directory, bell = state
+        self._start(bell.detach())
+
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
+        if "_bell" in self.__dict__:
+            close(self._bell)
 
     def _path(self, name: str) -> str:
         return os.path.join(self.directory, name)
@@ -102,6 +114,7 @@ class Spool:
         number, count, used = BOOK.unpack(os.pread(book, BOOK.size, 0))
         os.pwrite(book, BOOK.pack(number + 1, count + 1, used + size), 0)
         os.rename(new, self._path(f"{number:016x}.{size:x}"))
+        os.eventfd_write(self._bell, 1)
 
     def holds_back(self, size: int) -> bool:
         """Whether so many bytes still wait."""
@@ -143,7 +156,14 @@ class Spool:
             self._names.pop()
         if BOOK.unpack(os.pread(book, BOOK.size, 0))[1]:
             self._count(book)
-        return self._names[-1] if self._names else None
+        if not self._names:
+            self._hush()
+            return None
+        return self._names[-1]
+
+    def _hush(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._bell)
 
     def waiting(self) -> bool:
         """Whether a message waits."""
@@ -163,25 +183,27 @@ class Spool:
             number, count, used = BOOK.unpack(os.pread(book, BOOK.size, 0))
             used -= int(name.partition(".")[2], 16)
             os.pwrite(book, BOOK.pack(number, count - 1, used), 0)
+            if count == 1:
+                self._hush()
         with file:
             return file.readall()
 
-    def readable_fd(self) -> Watch:
-        """A new watch, readable while a message waits."""
-        return self.refresh(Watch(self.directory, _kernel.IN_MOVED_TO))
+    def readable_fd(self) -> int:
+        return self._bell
 
-    def refresh(self, watch: Watch) -> Watch:
-        """Make a watch readable if a message waits, and only then."""
-        watch.drain()
+    def arrival(self) -> tuple[Watch, int]:
+        """A new watch, readable once a message waits."""
+        watch = Watch(self.directory, _kernel.IN_MOVED_TO)
         if self.waiting():
             watch.ring()
-        return watch
+        return watch, select.POLLIN
 
     def writable_fd(self) -> tuple[Watch, int]:
         """A new watch, readable once the spool is no longer what try_send() found full."""
         watch = Watch(self.directory, _kernel.IN_DELETE)
-        with open(self._book, "rb", buffering=0) as file:
-            if file.read() != self._refused:
+        # Not in the middle of what a receiver does, who removes a file and then says so here.
+        with Exclusive(self._book) as book:
+            if os.pread(book, BOOK.size, 0) != self._refused:
                 watch.ring()
         return watch, select.POLLIN
 
@@ -194,35 +216,7 @@ def _write(path: str, packet: bytes) -> None:
 
 
 class FileConnection(PacketConnection):
-    """An end over spools, whose descriptor is made when asked for and for this process alone."""
-
-    _watch: Watch | None = None
-
-    def _new_handle(self) -> int:
-        self._epoll = None
-        assert self._life is not None
-        return self._life.fileno()
-
-    def _close(self) -> None:
-        self._watch = None
-        super()._close()
-
-    def fileno(self) -> int:
-        """A descriptor that is readable while a message waits or when the peer is gone.
-
-        A message taken by another process is noticed by the next call here of any method.
-        """
-        life = super().fileno()
-        if not isinstance(self._incoming, Spool):
-            return life
-        if self._watch is None or self._watch.closed:
-            self._watch = Watch(self._incoming.directory, _kernel.IN_MOVED_TO, exact=True)
-            self._epoll = select.epoll()
-            self._epoll.register(life, select.EPOLLRDHUP)
-            self._epoll.register(self._watch.fileno(), select.EPOLLIN)
-        self._incoming.refresh(self._watch)
-        assert self._epoll is not None
-        return self._epoll.fileno()
+    """An end over spools; who waits for a message waits for its file."""
 
     def _send_bytes(self, buf: Any) -> None:
         outgoing, size = self._outgoing, memoryview(buf).nbytes
@@ -234,10 +228,17 @@ class FileConnection(PacketConnection):
             self._wait_for(outgoing.writable_fd())
 
     def _recv_packet(self) -> bytes:
-        packet = super()._recv_packet()
-        if self._watch is not None:
-            self.fileno()
-        return packet
+        incoming = self._incoming
+        assert isinstance(incoming, Spool)
+        while True:
+            self._poll(None)
+            # In this order: what was sent before the peer went is still to be had.
+            gone = self._peer_is_gone()
+            packet = incoming.try_recv()
+            if packet is not None:
+                return packet
+            if gone:
+                raise EOFError
 
     def _poll(self, timeout: float | None) -> bool:
         incoming = self._incoming
@@ -247,7 +248,7 @@ class FileConnection(PacketConnection):
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
                 return False
-            self._wait_for((incoming.readable_fd(), select.POLLIN), left)
+            self._wait_for(incoming.arrival(), left)
         return True
 
 
@@ -259,7 +260,7 @@ def connections(duplex: bool) -> tuple[connection.Connection, connection.Connect
 def limits() -> dict[str, Any]:
     """The kernel's bounds on inotify for this user: who waits or polls has one."""
     spool = Spool()
-    watch = spool.readable_fd()
+    watch, _ = spool.arrival()
     if not spool.try_send(b"x") or not _is_readable(watch) or spool.try_recv() != b"x":
         raise OSError(
             f"the file system of {spool.directory} does not report changes: set TMPDIR to a "

@@ -347,6 +347,7 @@ def test_a_peer_closed_with_unread_messages(ends):
         a.send(1)
 
 
+@pytest.mark.watchdog(300)  # some mechanisms take a millisecond for a message
 @pytest.mark.parametrize("size", [4 * KIB, MIB])
 def test_a_full_pipe_blocks_its_writer(pipe, size):
     reader, writer = pipe

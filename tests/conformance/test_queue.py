@@ -106,6 +106,7 @@ def test_numpy_arrays(queue):
     sender.result()
 
 
+@pytest.mark.watchdog(300)  # some mechanisms take a millisecond for a message
 @pytest.mark.parametrize(("count", "size"), [(100_000, 10), (200, MIB)])
 def test_unbounded_put_never_blocks(make, count, size):
     queue, item = make(), payload(size)

@@ -85,15 +85,14 @@ def test_room(spool):
 
 
 def test_the_descriptor_follows_the_messages(spool):
-    watch = spool.readable_fd()
-    assert not is_readable(watch)
+    bell, (watch, _) = spool.readable_fd(), spool.arrival()
+    assert not is_readable(bell) and not is_readable(watch)
     spool.try_send(b"x")
     spool.try_send(b"y")
-    assert is_readable(watch)
-    spool.try_recv()
-    assert is_readable(spool.refresh(watch))
-    spool.try_recv()
-    assert not is_readable(spool.refresh(watch))
+    for _ in range(2):
+        assert is_readable(bell) and is_readable(spool.arrival()[0])
+        spool.try_recv()
+    assert not is_readable(bell) and not is_readable(spool.arrival()[0])
 
 
 def test_what_killed_senders_leave(spool, monkeypatch):
@@ -156,8 +155,33 @@ def test_without_inotify(monkeypatch):
     threading.Timer(0.2, lock.release).start()
     assert reader.recv() == 1
     assert lock.acquire(timeout=20)
-    with pytest.raises(OSError, match=r"raise fs\.inotify\.max_user_instances"):
-        reader.fileno()
+
+
+@pytest.mark.parametrize("stop", ["unlink", "pwrite"])
+def test_a_sender_notices_a_receiver_that_is_half_done(monkeypatch, stop):
+    """Just before it removes the file, or before it writes the book."""
+    spool = file.Spool()
+    while spool.try_send(bytes(1 << 18)):
+        pass
+    before, go, real = threading.Event(), threading.Event(), getattr(os, stop)
+    receiver = threading.Thread(target=spool.try_recv)
+
+    def pause(*args):
+        if threading.current_thread() is receiver:
+            before.set()
+            go.wait(20)
+        return real(*args)
+
+    monkeypatch.setattr(file.os, stop, pause)
+    receiver.start()
+    assert before.wait(20)
+    threading.Timer(0.2, go.set).start()
+    poller = select.poll()
+    watch, event = spool.writable_fd()
+    poller.register(watch, event)
+    assert poller.poll(20_000)
+    receiver.join()
+    assert spool.try_send(bytes(1 << 18))
 
 
 def test_watches_are_used_again(tmp_path):
@@ -168,11 +192,10 @@ def test_watches_are_used_again(tmp_path):
     assert watch.fileno() in idle and not is_readable(watch)
     (tmp_path / "x").unlink()
     assert is_readable(watch)
-    watch.drain()
-    watch.ring()
-    assert is_readable(watch)
-    watch.drain()
-    assert not is_readable(watch)
+    other = Watch(str(tmp_path), watches._kernel.IN_DELETE)
+    assert not is_readable(other)
+    other.ring()
+    assert is_readable(other)
 
 
 def test_exclusive_is_free_after_a_kill_and_beside_a_fork(tmp_path):
