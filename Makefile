@@ -13,12 +13,16 @@ BUILT_FROM := pyproject.toml setup.py $(CYTHON_SOURCES)
 COMPAT := $(RUN) compat_tests --against-stock $(ARGS)
 RESULTS ?= compat_tests/results
 
-.PHONY: help demo test compat compat-all compat-table lint bench check clean
+# A core with kill points, apart from the one that is used.
+DEATH := build/death
+
+.PHONY: help demo test death compat compat-all compat-table lint bench check clean
 
 help:
 	@echo 'make demo   build into $(VENV), run five programs with stock multiprocessing and mpipc'
 	@echo 'make test   build into $(VENV), run the tests          (ARGS=... goes to pytest)'
 	@echo 'make compat run tests of CPython, compare with stock; compat-all runs them all'
+	@echo 'make death  kill a process at each step of the core   (ARGS=... goes to the script)'
 	@echo 'make lint   ruff, cython-lint, mypy and stubtest'
 	@echo 'make bench  measure the first figures against stock    (ARGS=... goes to the script)'
 	@echo 'make clean  remove what was built'
@@ -28,6 +32,10 @@ demo: $(VENV)/.with-cli
 
 test: $(VENV)/.with-cli,test
 	$(RUN) -m pytest -n 2 tests $(ARGS)
+
+death: $(VENV)/.with-dev
+	MPIPC_KILL_POINTS=1 $(RUN) setup.py --quiet build --build-base $(DEATH) --build-lib $(DEATH)/lib
+	PYTHONPATH=$(DEATH)/lib $(RUN) tests/death/kill_points.py $(ARGS)
 
 # The interpreter must have CPython's tests; tools/python_with_tests looks for one.
 compat: $(VENV)/.with-compat

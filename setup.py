@@ -1,5 +1,6 @@
 """What pyproject.toml cannot say: the extensions, and packages found in two folders."""
 
+import os
 from glob import glob
 
 from Cython.Build import cythonize
@@ -14,6 +15,8 @@ def extension(name: str) -> Extension:
         depends=sorted(glob("mpipc/_native/*")),
         # Shared memory is read under several struct types; strict aliasing forbids that.
         extra_compile_args=["-std=gnu11", "-O3", "-g0", "-fno-strict-aliasing", "-Wall"],
+        # For the tests of deaths; see _native/killpoints.h.
+        define_macros=[("MPIPC_KILL_POINTS", "1")] if os.environ.get("MPIPC_KILL_POINTS") else [],
     )
 
 

@@ -54,6 +54,7 @@ include "_native/sync.pxi"
 include "_native/values.pxi"
 include "_native/codec.pxi"
 include "_native/connection.pxi"
+include "_native/killpoints.pxi"
 
 if watch_forks() != 0:
     raise MemoryError("pthread_atfork: no memory to register the fork handlers")

@@ -28,3 +28,13 @@ cdef extern from "_native/robust.h" nogil:
     void robust_withdraw()
     uint32_t robust_self()
     int watch_forks()
+
+
+cdef extern from "_native/killpoints.h" nogil:
+    ctypedef struct kill_site:
+        const char* what
+        uint64_t passed
+    void kill_point(const char* label)
+    kill_site* first_kill_site()
+    long kill_site_count()
+    void arm_kill_site(long index, uint64_t passage)

@@ -66,7 +66,9 @@ cdef int channel_format(Chan* c) noexcept nogil:
     h.tail = h.head
     for i in range(FREE_LISTS):
         h.free_list[i] = 0
+    kill_point("format: all but the magic")
     store64_release(&h.magic, CHANNEL_MAGIC)
+    kill_point("format: done")
     return OK
 
 
@@ -164,10 +166,12 @@ cdef void drain(Chan* c, int fd) noexcept nogil:
     cdef ssize_t n
     while c.h.bells and fd >= 0:
         n = recv(fd, bytes_, min(c.h.bells, <uint32_t>64), MSG_DONTWAIT)
+        kill_point("doorbell: bytes read, not yet counted")
         if n <= 0:
             c.h.bells = 0           # somebody else has read them
             break
         c.h.bells -= <uint32_t>n
+        kill_point("doorbell: drained")
 
 
 cdef inline void repair(Chan* c, Bell* bell) noexcept nogil:
@@ -183,6 +187,7 @@ cdef int channel_expose(Chan* c, Bell* bell) noexcept nogil:
         return r
     if not c.h.exposed:
         store32(&c.h.exposed, 1)
+        kill_point("expose: said so, not yet drained")
         if count_between(c.h.head, c.h.tail) == 0:
             drain(c, bell.read_fd)
     channel_unlock(c)
@@ -206,6 +211,7 @@ cdef int walk_lane(Chan* c, uint32_t epoch) noexcept nogil:
             if not tiles(c, rec.page):
                 return CORRUPT
             extent_at(c, rec.page).epoch = epoch
+            kill_point("recover: a message's extent marked")
             if rec.kind == RECORD_JUMP:
                 position = (<uint64_t>rec.page << PAGE_SHIFT) + sizeof(extent)
                 jumps += 1
@@ -221,6 +227,7 @@ cdef int walk_lane(Chan* c, uint32_t epoch) noexcept nogil:
             return CORRUPT
         left -= 1
     h.backlog = backlog
+    kill_point("recover: backlog counted")
     return OK
 
 
@@ -235,18 +242,21 @@ cdef int recover(Chan* c, Bell* bell) noexcept nogil:
     h.epoch += 1
     if h.epoch == 0:
         h.epoch = 1                 # 0 stands for "not found reachable"
+    kill_point("recover: a new epoch")
     epoch = h.epoch
     # Which chunks head and tail are in; where each extent's predecessor is.
     head_page = <uint32_t>(position_of(h.head) >> PAGE_SHIFT)
     tail_page = <uint32_t>(position_of(h.tail) >> PAGE_SHIFT)
     h.read_at = 0
     h.write_at = 0
+    kill_point("recover: forgot where the chunks are")
     while page < h.npages:
         if not tiles(c, page):
             return CORRUPT
         pages = pages_of(extent_at(c, page).desc)
         extent_at(c, page).prev = before
         extent_at(c, page).epoch = 0        # a header may lie where a payload was
+        kill_point("recover: an extent visited")
         if page <= head_page < page + pages:
             h.read_at = page
         if page <= tail_page < page + pages:
@@ -254,13 +264,16 @@ cdef int recover(Chan* c, Bell* bell) noexcept nogil:
         before = page
         page += pages
     h.last = before
+    kill_point("recover: all visited")
     if h.read_at == 0 or h.write_at == 0:
         return CORRUPT
     if h.spare == h.write_at or not tiles(c, h.spare):
         h.spare = 0                 # it was linked in just before the owner died
+        kill_point("recover: no spare")
     # Mark.
     extent_at(c, h.read_at).epoch = epoch
     extent_at(c, h.write_at).epoch = epoch
+    kill_point("recover: chunks marked")
     if h.spare:
         extent_at(c, h.spare).epoch = epoch
     if walk_lane(c, epoch) != OK:
@@ -268,6 +281,7 @@ cdef int recover(Chan* c, Bell* bell) noexcept nogil:
     # Sweep, and make the free lists anew.
     for i in range(FREE_LISTS):
         h.free_list[i] = 0
+        kill_point("recover: a free list emptied")
     page = 1
     while page < h.npages:
         pages = pages_of(extent_at(c, page).desc)
@@ -292,11 +306,14 @@ cdef int recover(Chan* c, Bell* bell) noexcept nogil:
     # What the dead one did to the doorbell.
     if bell.read_fd >= 0 and ioctl(bell.read_fd, SIOCINQ, &unread) == 0:
         h.bells = <uint32_t>unread
+        kill_point("recover: bells counted")
     elif bell.write_fd >= 0 and ioctl(bell.write_fd, SIOCOUTQ, &unread) == 0:
         h.bells = 1 if unread else 0
+        kill_point("recover: bells guessed")
     if count_between(h.head, h.tail):
         if h.bells == 0 and bell.write_fd >= 0:
             ring(bell.write_fd)
+            kill_point("recover: rung, not yet counted")
             h.bells = 1
     elif h.exposed:
         drain(c, bell.read_fd)
@@ -308,6 +325,7 @@ cdef void call_all(Chan* c, Bell* bell, uint32_t* called, uint32_t given) noexce
     if channel_lock(c, bell, True) == OK:
         if <int32_t>(given - called[0]) > 0:
             called[0] = given
+            kill_point("wake-up: found nobody, all called")
         channel_unlock(c)
 
 
@@ -392,6 +410,7 @@ cdef int put_message(Chan* c, Bell* bell, const Piece* pieces, int count, uint64
         if position - start > (end - start) // 2:
             position = start        # stay in warm memory
             store64(&h.head, place(position, <uint32_t>head))
+            kill_point("put: rewound")
             compiler_fence()
     need = sizeof(record) if page[0] else <uint32_t>record_bytes(size)
     if position < start or position + sizeof(record) > end:
@@ -412,36 +431,49 @@ cdef int put_message(Chan* c, Bell* bell, const Piece* pieces, int count, uint64
         rec.size = 0
         rec.kind = RECORD_JUMP
         rec.page = fresh
+        kill_point("put: jump written")
         position = (<uint64_t>fresh << PAGE_SHIFT) + sizeof(extent)
     rec = <record*>(c.view.base + position)
     rec.size = size
+    kill_point("put: record begun")
     if page[0]:
         rec.kind = RECORD_EXTENT
         rec.page = page[0]
+        kill_point("put: record names its extent")
         set_desc(extent_at(c, page[0]),
                  describe(pages_of(extent_at(c, page[0]).desc), EXTENT_LINKED))
     else:
         rec.kind = RECORD_INLINE
         gather(<char*>(rec + 1), pieces, count)
+        kill_point("put: message written")
     call = h.get_given != h.get_called
     if call or h.bells == 0:
         h.rung_at = monotonic_ns()
         h.rung_on = sched_getcpu()
+        kill_point("put: time of the bell noted")
     if h.bells == 0:
         ring(bell.write_fd)
+        kill_point("put: rung, not yet counted")
         h.bells = 1
+        kill_point("put: rung, not yet committed")
     compiler_fence()
     store64_release(&h.tail, place(position + need, <uint32_t>tail + 1))      # COMMIT
+    kill_point("put: committed")
     compiler_fence()
     if fresh:
         h.write_at = fresh
+        kill_point("put: chunk entered")
         if h.spare == fresh:
             h.spare = 0
+            kill_point("put: spare used")
     h.backlog += size
+    kill_point("put: backlog counted")
     if call:
         h.get_called += 1
+        kill_point("put: a taker called")
     given = h.get_given
     channel_unlock(c)
+    kill_point("put: unlocked, nobody woken")
     if call and futex_wake(low_half(&h.tail), 1) == 0:
         call_all(c, bell, &h.get_called, given)
     return OK
@@ -527,6 +559,7 @@ cdef int take_message(Chan* c, Bell* bell, char* buffer, Taken* out,
             and position + sizeof(record) + rec.size <= end):
         size = rec.size
         memcpy(buffer, rec + 1, size)
+        kill_point("take: copied, not yet taken")
         out.data = buffer
         position += record_bytes(size)
     else:
@@ -535,23 +568,29 @@ cdef int take_message(Chan* c, Bell* bell, char* buffer, Taken* out,
     out.size = size
     compiler_fence()
     store64_release(&h.head, place(position, <uint32_t>head + 1))             # COMMIT
+    kill_point("take: committed")
     compiler_fence()
     if out.page:
         set_desc(extent_at(c, out.page), describe(pages_of(extent_at(c, out.page).desc), me()))
     if fresh:
         h.read_at = fresh
+        kill_point("take: chunk entered")
         if h.spare == 0:
             h.spare = old
+            kill_point("take: chunk kept")
         else:
             extent_free(c, old)
     h.backlog -= min(size, h.backlog)
+    kill_point("take: backlog counted")
     if h.exposed and h.bells and count_between(h.head, tail) == 0:
         drain(c, bell.read_fd)
     call = h.put_given != h.put_called
     if call:
         h.put_called += 1
+        kill_point("take: a putter called")
     given = h.put_given
     channel_unlock(c)
+    kill_point("take: unlocked, nobody woken")
     if call and futex_wake(low_half(&h.head), 1) == 0:
         call_all(c, bell, &h.put_called, given)
     return OK
@@ -559,6 +598,7 @@ cdef int take_message(Chan* c, Bell* bell, char* buffer, Taken* out,
 
 cdef void take_done(Chan* c, Bell* bell, uint32_t page) noexcept nogil:
     """Free the extent of a taken message. Killed before: a sweep finds it held by the dead."""
+    kill_point("take: read, extent not yet freed")
     if channel_lock(c, bell, True) == OK:
         extent_free(c, page)
         channel_unlock(c)
@@ -570,6 +610,7 @@ cdef inline void give_back(uint32_t* given, uint32_t called, uint32_t ticket) no
     """Lock held. Undo a ticket that nobody called, if it is the newest."""
     if <int32_t>(ticket - called) >= 0 and ticket == given[0] - 1:
         given[0] -= 1
+        kill_point("wait: ticket given back")
 
 
 cdef inline bint hung_up(int fd) noexcept nogil:
@@ -645,6 +686,7 @@ cdef int wait_on_bell(Chan* c, Bell* bell, int64_t deadline) noexcept nogil:
         t.tv_sec = left // 1_000_000_000
         t.tv_nsec = left % 1_000_000_000
         r = ppoll(&p, 1, &t, NULL)
+        kill_point("wait: rung, nothing taken yet")
         if waiting(c):
             return OK
         if r <= 0:
@@ -672,8 +714,11 @@ cdef int wait_on_tail(Chan* c, Bell* bell, int64_t deadline) noexcept nogil:
             return OK
         ticket = c.h.get_given
         c.h.get_given += 1
+        kill_point("wait: ticket taken, lock held")
         channel_unlock(c)
+        kill_point("wait: ticket taken, not yet asleep")
         r = futex_wait(low_half(&c.h.tail), <uint32_t>tail, left)
+        kill_point("wait: awake, nothing taken yet")
         if r == 0:
             return OK
         n = channel_lock(c, bell, True)
@@ -698,6 +743,7 @@ cdef void pass_on(Chan* c, Bell* bell) noexcept nogil:
     call = count_between(c.h.head, c.h.tail) != 0 and c.h.get_given != c.h.get_called
     if call:
         c.h.get_called += 1
+        kill_point("pass on: the next called")
     channel_unlock(c)
     if call:
         futex_wake(low_half(&c.h.tail), 1)
@@ -728,7 +774,9 @@ cdef int wait_room(Chan* c, Bell* bell, uint64_t size, bint lonely,
             return OK
         ticket = h.put_given
         h.put_given += 1
+        kill_point("wait for room: ticket taken, lock held")
         channel_unlock(c)
+        kill_point("wait for room: ticket taken, not yet asleep")
         if lonely and hung_up(bell.write_fd):
             r = EPIPE
         else:
@@ -774,9 +822,11 @@ cdef int task_finish(Chan* c, Bell* bell) noexcept nogil:
         channel_unlock(c)
         return WOULD_BLOCK
     store32_release(&c.h.done, (c.h.done + 1) & COUNT_MASK)
+    kill_point("task: counted as done")
     last = unfinished(c.h) == 0
     if last:
         store32_release(&c.h.joiners, c.h.joiners + 1)
+        kill_point("task: the last, nobody woken")
     channel_unlock(c)
     if last:
         futex_wake(&c.h.joiners, 0x7fffffff)

@@ -51,9 +51,11 @@ cdef int send_pieces(Chan* c, Door door, const Piece* pieces, int count, uint64_
             elif r == COPY:
                 if size < LONG_COPY:
                     gather(payload(c, page), pieces, count)
+                    kill_point("put: extent filled, not yet linked")
                 else:
                     with nogil:
                         gather(payload(c, page), pieces, count)
+                        kill_point("put: large extent filled, not yet linked")
             elif r == WOULD_BLOCK:
                 if deadline == 0:
                     return TIMED_OUT

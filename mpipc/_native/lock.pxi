@@ -35,10 +35,12 @@ cdef int robust_lock_slow(uint32_t* word, bint patient) noexcept nogil:
             if not cas32(word, seen, seen | FUTEX_WAITERS):
                 continue
             seen |= FUTEX_WAITERS
+            kill_point("lock: marked that somebody sleeps")
         if futex_wait(word, seen, TICK_NS) == ETIMEDOUT and thread_gone(seen & FUTEX_TID_MASK):
             # The kernel did not come to mark the word: it had freed the dead one's memory first,
             # as it may after an out-of-memory kill.
             cas32(word, seen, FUTEX_WAITERS | FUTEX_OWNER_DIED)
+            kill_point("lock: marked in the kernel's place")
         mine |= FUTEX_WAITERS
 
 
@@ -48,17 +50,22 @@ cdef inline int robust_lock(uint32_t* word, bint patient) noexcept nogil:
     if robust_prepare() < 0:
         return LOCK_UNUSABLE
     robust_announce(word)
+    kill_point("lock: announced, not yet tried")
     if not cas32(word, 0, robust_self()):
         got = robust_lock_slow(word, patient)
         if got == LOCK_BUSY:
             robust_withdraw()
+    kill_point("lock: taken")
     return got
 
 
 cdef inline void robust_leave(uint32_t* word, uint32_t state) noexcept nogil:
     compiler_fence()
-    if exchange32(word, state) & FUTEX_WAITERS:
+    cdef uint32_t held = exchange32(word, state)
+    kill_point("unlock: released, nobody woken")
+    if held & FUTEX_WAITERS:
         futex_wake(word, 1)
+        kill_point("unlock: woken, still announced")
     robust_withdraw()
 
 

@@ -133,6 +133,7 @@ cdef inline int size_class(uint32_t pages) noexcept nogil:
 cdef inline void set_desc(extent* e, uint64_t desc) noexcept nogil:
     compiler_fence()
     store64(&e.desc, desc)
+    kill_point("extent: described")
     compiler_fence()
 
 
@@ -160,17 +161,21 @@ cdef void list_push(Chan* c, uint32_t page) noexcept nogil:
     e.next_free = head[0]
     if inside(c, head[0]):
         extent_at(c, head[0]).prev_free = page
+        kill_point("free list: the first one told of the new")
     head[0] = page
+    kill_point("free list: begins with the new")
 
 
 cdef void list_remove(Chan* c, uint32_t page) noexcept nogil:
     cdef extent* e = extent_at(c, page)
     if inside(c, e.prev_free):
         extent_at(c, e.prev_free).next_free = e.next_free
+        kill_point("free list: the one before told")
     else:
         c.h.free_list[size_class(pages_of(e.desc))] = e.next_free
     if inside(c, e.next_free):
         extent_at(c, e.next_free).prev_free = e.prev_free
+        kill_point("free list: the one after told")
 
 
 cdef void join_next(Chan* c, uint32_t page, uint32_t next_) noexcept nogil:
@@ -179,8 +184,10 @@ cdef void join_next(Chan* c, uint32_t page, uint32_t next_) noexcept nogil:
     set_desc(extent_at(c, page), describe(pages, EXTENT_FREE))
     if inside(c, page + pages):
         extent_at(c, page + pages).prev = page
+        kill_point("join: the extent behind told")
     else:
         c.h.last = page
+        kill_point("join: now the last")
 
 
 cdef void extent_free(Chan* c, uint32_t page) noexcept nogil:
@@ -243,11 +250,14 @@ cdef int extent_grow(Chan* c, uint32_t pages) noexcept nogil:
             return NO_MEMORY
         more = pages
     extent_at(c, old).prev = last if last < old else 0
+    kill_point("grow: pages backed, not yet described")
     set_desc(extent_at(c, old), describe(more, EXTENT_FREE))
     store32_release(&h.npages, old + more)
+    kill_point("grow: published")
     c.reached = old + more
     compiler_fence()
     h.last = old
+    kill_point("grow: the last known")
     extent_free(c, old)
     return OK
 
@@ -260,10 +270,13 @@ cdef uint32_t extent_take(Chan* c, uint32_t page, uint32_t pages, uint32_t holde
     if rest:
         set_desc(extent_at(c, after), describe(rest, EXTENT_FREE))
         extent_at(c, after).prev = page
+        kill_point("take: the rest told")
         if inside(c, after + rest):
             extent_at(c, after + rest).prev = after
+            kill_point("take: the one behind the rest told")
         else:
             c.h.last = after
+            kill_point("take: the rest is the last")
     set_desc(e, describe(pages, holder))
     if rest:
         list_push(c, after)
@@ -297,6 +310,7 @@ cdef int extent_alloc(Chan* c, uint32_t pages, uint32_t holder, uint32_t* found)
         return OK
     if h.npages >= 2 * h.swept or pages >= h.maxpages - h.npages:
         h.swept = h.npages      # looked at again once twice as large
+        kill_point("alloc: about to look for the dead")
         r = sweep_dead(c)
         if r < 0:
             return r

@@ -34,6 +34,7 @@ cdef inline bint try_take(uint64_t* word, uint64_t owner) noexcept nogil:
     cdef uint64_t seen = load64(word)
     while <uint32_t>seen & VALUE:
         if cas64(word, seen, (seen - 1) | owner << 32):
+            kill_point("acquire: taken at once")
             return True
         seen = load64(word)
     return False
@@ -49,8 +50,10 @@ cdef inline bint give(uint64_t* word, uint32_t maxvalue) noexcept nogil:
         if cas64(word, seen, now):
             break
         seen = load64(word)
+    kill_point("release: given, nobody woken")
     if now & SLEEPERS and futex_wake(low_half(word), 1) == 0:
         cas64(word, now, now & VALUE)
+        kill_point("release: no sleepers noted")
     return True
 
 
@@ -81,21 +84,25 @@ cdef int take_slowly(uint64_t* word, uint64_t owner, Spin* spin, int64_t* tick,
         seen = load64(word)
         if <uint32_t>seen & VALUE:
             if cas64(word, seen, (seen - 1) | slept | owner << 32):
+                kill_point("acquire: taken after waiting")
                 return OK
             continue
         if not <uint32_t>seen & SLEEPERS:
             if not cas64(word, seen, seen | SLEEPERS):
                 continue
             seen |= SLEEPERS
+            kill_point("acquire: sleeper noted")
         left = slice_until(deadline, tick[0])
         if left <= 0:
             return TIMED_OUT
         r = futex_wait(low_half(word), <uint32_t>seen, left)
+        kill_point("acquire: awake, nothing taken yet")
         slept = SLEEPERS
         if r == EINTR:
             return PAUSED
         if r == ETIMEDOUT:
             if take_from_dead(word, owner, dead):
+                kill_point("acquire: inherited")
                 return TAKEN_FROM_DEAD
             if not <uint32_t>load64(word) & VALUE:
                 return PAUSED
@@ -426,6 +433,7 @@ cdef int condition_enter(condition* c, uint64_t* mine) noexcept nogil:
                 if pass_ == 0 or not owner_dead(<uint32_t>(seen >> 32)):
                     continue
             if cas64(&c.slot[i], seen, mine[0]):
+                kill_point("condition: slot claimed")
                 return i
     return -1
 
@@ -439,11 +447,14 @@ cdef int condition_sleep(condition* c, int i, uint64_t mine, Spin* spin,
     spin_while64(spin, slot, mine)
     while True:
         if load64_acquire(slot) != mine:
+            kill_point("condition: notified, slot not yet left")
             store64_release(slot, 0)
+            kill_point("condition: slot left")
             return OK
         left = slice_until(deadline, TICK_NS)
         if left <= 0:
             if cas64(slot, mine, 0):
+                kill_point("condition: gave up waiting")
                 return TIMED_OUT
             continue                    # notified at the last moment
         r = futex_wait(low_half(slot), <uint32_t>mine, left)
@@ -479,12 +490,15 @@ cdef uint32_t condition_notify(condition* c, uint32_t n) noexcept nogil:
             break
         if not cas64(&c.slot[best], oldest, oldest + (SLOT_NOTIFIED - SLOT_WAITING)):
             continue
+        kill_point("notify: noted, nobody woken")
         if futex_wake(low_half(&c.slot[best]), 1) == 0 and owner_dead(<uint32_t>(oldest >> 32)):
             cas64(&c.slot[best], oldest + (SLOT_NOTIFIED - SLOT_WAITING), 0)
+            kill_point("notify: a dead waiter's slot freed")
             continue
         done += 1
     if done < n and load32(&c.crowded):
         fetch_add32(&c.crowd, 1)
+        kill_point("notify: crowd told, nobody woken")
         futex_wake(&c.crowd, 0x7fffffff)
     return done
 
@@ -521,6 +535,7 @@ cdef class ConditionCore:
         slot = condition_enter(self.c, &mine)
         if slot < 0:
             fetch_add32(&self.c.crowded, 1)
+            kill_point("condition: joined the crowd")
         try:
             for i in range(count):
                 lock.release()
@@ -601,6 +616,7 @@ cdef class EventCore:
         cdef uint32_t seen = load32(self.word)
         while not seen & EVENT_SET:
             if cas32(self.word, seen, ((seen & ~EVENT_SLEEPERS) + 4) | EVENT_SET):
+                kill_point("event: set, nobody woken")
                 if seen & EVENT_SLEEPERS:
                     futex_wake(self.word, 0x7fffffff)
                 return
@@ -611,6 +627,7 @@ cdef class EventCore:
         cdef uint32_t seen = load32(self.word)
         while seen & EVENT_SET:
             if cas32(self.word, seen, seen & ~EVENT_SET):
+                kill_point("event: cleared")
                 return
             seen = load32(self.word)
 
@@ -668,6 +685,7 @@ cdef int event_sleep(uint32_t* word, uint32_t sets, Spin* spin, int64_t deadline
             if not cas32(word, seen, seen | EVENT_SLEEPERS):
                 continue
             seen |= EVENT_SLEEPERS
+            kill_point("event: sleeper noted")
         left = slice_until(deadline, TICK_NS)
         if left <= 0:
             return TIMED_OUT

@@ -1,0 +1,1126 @@
+"""Kill a process at every marked step of the core, and let the others carry on.
+
+    make death                                    # builds a core with kill points, runs this
+    python tests/death/kill_points.py [--json FILE] [SCENARIO...]
+
+Each scenario runs once for each point that its victim passes, and for each of the first few times
+that it passes it; there the victim sends itself SIGKILL. Then the survivors look at what is left
+and go on working. The status is 0 if every point there is was reached and survived.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import faulthandler
+import json
+import multiprocessing
+import os
+import queue
+import signal
+import socket
+import sys
+import threading
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from multiprocessing import connection
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "unit"))
+
+from core_memory import LOCK, assert_tiled, words
+
+import mpipc
+from mpipc import _core
+
+ctx = mpipc.get_context("shm", start_method="fork")
+
+# Of one point, the first passages and the last one.
+PASSAGES = 3
+TRIES = 5  # where a race decides whether a victim comes by
+SOON = 20.0
+NEVER = 1 << 60
+
+KB = 1000
+SMALL = [b"%d" % i for i in range(3)]
+
+
+class Scenario:
+    """A world, a victim in it, and what must be true when the victim is gone."""
+
+    def victim(self) -> None:
+        """What the victim does."""
+        raise NotImplementedError
+
+    def beside(self) -> None:
+        """What the driver does meanwhile."""
+
+    def check(self) -> None:
+        """Raise unless all is well; then work on."""
+        raise NotImplementedError
+
+
+SCENARIOS: dict[str, Callable[[], Scenario]] = {}
+
+
+def scenario(made: Callable[[], Scenario]) -> Callable[[], Scenario]:
+    SCENARIOS[made.__name__] = made
+    return made
+
+
+# -- queues --------------------------------------------------------------------------------------
+
+
+class Channel(Scenario):
+    """A queue that holds `before`; the victim puts `puts` and takes `takes` messages."""
+
+    before: list[bytes] = SMALL
+    puts: list[bytes] = []
+    takes = 0
+    maxsize = 0
+    exposed = False
+
+    def __init__(self) -> None:
+        self.queue = ctx.Queue(self.maxsize)
+        for message in self.before:
+            self.queue.put(message)
+        if self.exposed:
+            self.queue._reader.fileno()
+
+    def victim(self) -> None:
+        for message in self.puts:
+            self.queue.put(message)
+        for _ in range(self.takes):
+            self.queue.get()
+
+    def left(self) -> list[bytes]:
+        """All that waits."""
+        found = []
+        while True:
+            try:
+                found.append(self.queue.get(timeout=0.05))
+            except queue.Empty:
+                return found
+
+    def check(self) -> None:
+        if self.exposed:
+            ready = bool(connection.wait([self.queue._reader], 0))
+            assert ready == bool(self.queue.qsize()), "the descriptor does not tell what is there"
+        found = self.left()
+        # Whole, in order: from some point on of what was there, and up to some of what was put.
+        whole = [*self.before, *self.puts]
+        assert any(
+            found == whole[start:stop]
+            for start in range(self.takes + 1)
+            for stop in range(len(self.before), len(whole) + 1)
+        ), f"{len(found)} messages that are not a part of the {len(whole)}"
+        self.work_on()
+
+    def work_on(self) -> None:
+        """Send and receive through the same queue, in both roles; nothing is left over."""
+        messages = [os.urandom(size) for size in (0, 10, 5 * KB, 200, 70 * KB, 3 * KB) * 20]
+        for role in (give_all, take_all):
+            child = ctx.Process(target=role, args=(self.queue, messages))
+            child.start()
+            (take_all if role is give_all else give_all)(self.queue, messages)
+            child.join(SOON)
+            assert child.exitcode == 0, f"a survivor ended with {child.exitcode}"
+        report = self.queue.segment.inspect()
+        assert_tiled(report)
+        assert report["count"] == report["backlog"] == 0, report
+        # What a dead one holds is swept when memory is short; the living hold nothing.
+        for _, _, holder in report["extents"]:
+            assert holder in ("free", "linked") or not os.path.exists(f"/proc/{holder}"), report
+
+
+def give_all(target: Any, messages: list[bytes]) -> None:
+    for message in messages:
+        target.put(message, timeout=SOON)
+
+
+def take_all(source: Any, messages: list[bytes]) -> None:
+    for message in messages:
+        assert source.get(timeout=SOON) == message, "a message is damaged"
+
+
+@scenario
+class FirstPut(Channel):
+    before = []
+    puts = SMALL
+
+
+@scenario
+class PutSmall(Channel):
+    puts = [b"of the victim"]
+    exposed = True
+
+
+@scenario
+class PutLarge(Channel):
+    puts = [bytes(100 * KB), bytes(30 * KB)]
+
+
+@scenario
+class PutMuch(Channel):
+    """Chunk after chunk, page after page."""
+
+    puts = [bytes(1 * KB) for _ in range(90)] + [bytes(3 * KB * KB)]
+
+
+@scenario
+class PutIntoWarmMemory(Channel):
+    """Into an empty queue past the middle of its chunk, and where extents were freed and merged."""
+
+    before = []
+    puts = [b"a", bytes(40 * KB), bytes(9 * KB), b"b"]
+
+    def __init__(self) -> None:
+        super().__init__()
+        for size in (*[900] * 40, 20 * KB, 60 * KB, 20 * KB, 900):
+            self.queue.put(bytes(size))
+        self.left()
+
+
+@scenario
+class TakeSmall(Channel):
+    before = [b"%d" % i for i in range(6)]
+    takes = 3
+
+
+@scenario
+class TakeLarge(Channel):
+    before = [bytes(100 * KB), b"x", bytes(50 * KB), bytes(20 * KB), b"y"]
+    takes = 4
+
+
+@scenario
+class TakeMuch(Channel):
+    before = [b"%04d" % i + bytes(1 * KB) for i in range(200)]
+    takes = 190
+
+
+@scenario
+class TakeLast(Channel):
+    before = [b"the only one"]
+    takes = 1
+    exposed = True
+
+
+@scenario
+class PutAndTake(Channel):
+    """One process after the other, with holes in memory."""
+
+    before = [bytes(size * KB) for size in (5, 30, 5, 60, 5)]
+    puts = [bytes(30 * KB), bytes(5 * KB), bytes(200 * KB)]
+    takes = 4
+
+
+@scenario
+class PutIntoSpare(Channel):
+    """One emptied chunk is kept for the next need."""
+
+    before = []
+    puts = [bytes(1 * KB) for _ in range(70)]
+
+    def __init__(self) -> None:
+        super().__init__()
+        give_all(self.queue, [bytes(1 * KB)] * 200)
+        self.left()
+
+
+@scenario
+class Holes(Channel):
+    """Free extents of one size class that cannot be joined, for dead holders' lie between them."""
+
+    before = [bytes(size * KB) for size in (45, 36, 36, 70, 5)]
+    takes = 4
+    puts = [bytes(44 * KB), bytes(30 * KB), bytes(30 * KB)]
+
+    def __init__(self) -> None:
+        self.queue = ctx.Queue()
+        # So much memory that nobody looks for what the dead hold.
+        give_all(self.queue, [bytes(3 * KB * KB)])
+        self.left()
+        for message in self.before:
+            self.queue.put(message)
+            filler = ctx.Process(target=self.fill)
+            filler.start()
+            filler.join()
+
+    def fill(self) -> None:
+        _core.die_at(index_of("put: extent filled, not yet linked"), 1)
+        self.queue.put(bytes(5 * KB))
+
+    def victim(self) -> None:
+        for _ in range(self.takes):
+            self.queue.get()
+        give_all(self.queue, self.puts)
+
+
+@scenario
+class BothAtOnce(Channel):
+    """Contended: two threads here put and take while the victim does."""
+
+    before = []
+
+    def victim(self) -> None:
+        for number in range(3000):
+            self.queue.put(b"victim %d" % number)
+            self.queue.get()
+
+    def beside(self) -> None:
+        def work() -> None:
+            for number in range(3000):
+                self.queue.put(b"driver %d" % number)
+                # The victim may have died with one of ours in its hands.
+                try:
+                    self.queue.get(timeout=0.2)
+                except queue.Empty:
+                    return
+
+        threads = [threading.Thread(target=work) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def check(self) -> None:
+        self.left()
+        self.work_on()
+
+
+class Waiting(Channel):
+    """The victim waits for what the driver does a little later."""
+
+    before: list[bytes] = []
+    pause = 0.03
+
+    def beside(self) -> None:
+        time.sleep(self.pause)
+        self.queue.put(b"late")
+
+    def victim(self) -> None:
+        self.queue.get(timeout=SOON)
+
+    def check(self) -> None:
+        found = self.left()
+        assert found in ([], [b"late"]), found
+        self.work_on()
+
+
+@scenario
+class WaitForMessage(Waiting):
+    pass
+
+
+@scenario
+class WaitInVain(Waiting):
+    def beside(self) -> None:
+        """Nothing."""
+
+    def victim(self) -> None:
+        with contextlib.suppress(queue.Empty):
+            self.queue.get(timeout=0.02)
+
+
+@scenario
+class WakeAndLeave(Waiting):
+    """Who only polls passes the wake-up on."""
+
+    def victim(self) -> None:
+        self.queue._reader.poll(SOON)
+
+    def beside(self) -> None:
+        taken: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        time.sleep(0.01)
+        other = threading.Thread(target=lambda: taken.put(self.queue.get(timeout=SOON)))
+        other.start()
+        time.sleep(self.pause)
+        self.queue.put(b"late")
+        other.join()
+        assert taken.get() == b"late"
+
+
+@scenario
+class WakeSleeper(Channel):
+    """A thread here sleeps until the victim puts, or somebody else after it."""
+
+    before = []
+    puts = [b"of the victim"]
+
+    def beside(self) -> None:
+        self.taken = []
+        self.thread = threading.Thread(target=lambda: self.taken.append(self.queue.get()))
+        self.thread.start()
+
+    def victim(self) -> None:
+        time.sleep(0.03)
+        super().victim()
+
+    def check(self) -> None:
+        self.queue.put(b"of another")
+        self.thread.join(SOON)
+        assert not self.thread.is_alive(), "the sleeper was not woken"
+        found = self.taken + self.left()
+        assert found in ([b"of another"], [b"of the victim", b"of another"]), found
+        self.work_on()
+
+
+@scenario
+class WakeDeadSleeper(Channel):
+    """Who was asleep with a ticket has been killed; the victim's wake-up finds nobody."""
+
+    before = []
+    puts = [b"1", b"2"]
+
+    def __init__(self) -> None:
+        super().__init__()
+        sleepers = [ctx.Process(target=self.queue.get) for _ in range(2)]
+        for sleeper in sleepers:
+            sleeper.start()
+        while self.queue.segment.inspect()["get_tickets"] < len(sleepers):
+            time.sleep(0.001)
+        for sleeper in sleepers:
+            sleeper.kill()
+            sleeper.join()
+
+
+@scenario
+class WaitForRoom(Channel):
+    maxsize = 3
+
+    def victim(self) -> None:
+        self.queue.put(b"late", timeout=SOON)
+
+    def beside(self) -> None:
+        time.sleep(0.03)
+        assert self.queue.get(timeout=SOON) == self.before[0]
+
+    def check(self) -> None:
+        found = self.left()
+        assert found in ([*self.before[1:], b"late"], self.before[1:]), found
+        self.work_on()
+
+
+@scenario
+class MakeRoom(Channel):
+    """A thread here waits for the room that the victim makes."""
+
+    maxsize = 3
+
+    def beside(self) -> None:
+        self.thread = threading.Thread(target=self.queue.put, args=(b"late",))
+        self.thread.start()
+
+    def victim(self) -> None:
+        time.sleep(0.03)
+        self.queue.get()
+
+    def check(self) -> None:
+        found = [self.queue.get(timeout=SOON)]
+        self.thread.join(SOON)
+        assert not self.thread.is_alive(), "there is room, and nobody was told"
+        found += self.left()
+        whole = [*self.before, b"late"]
+        assert found in (whole, whole[1:]), found
+        self.work_on()
+
+
+@scenario
+class FinishTasks(Scenario):
+    def __init__(self) -> None:
+        self.queue = ctx.JoinableQueue()
+        for message in SMALL:
+            self.queue.put(message)
+            self.queue.get()
+
+    def victim(self) -> None:
+        for _ in SMALL:
+            self.queue.task_done()
+
+    def check(self) -> None:
+        while self.queue._unfinished_tasks.get_value():
+            self.queue.task_done()
+        self.queue.join()
+        with_tasks = threading.Thread(target=self.queue.join)
+        self.queue.put(b"one more")
+        with_tasks.start()
+        self.queue.get()
+        self.queue.task_done()
+        with_tasks.join(SOON)
+        assert not with_tasks.is_alive()
+
+
+class Ends(Scenario):
+    """A pipe; messages wait in it when the victim begins."""
+
+    before = SMALL
+    exposed = False
+
+    def __init__(self) -> None:
+        self.reader, self.writer = ctx.Pipe(False)
+        for message in self.before:
+            self.writer.send_bytes(message)
+        if self.exposed:
+            self.reader.fileno()
+
+    def left(self) -> list[bytes]:
+        found = []
+        while self.reader.poll(0.05):
+            found.append(self.reader.recv_bytes())
+        return found
+
+    def work_on(self) -> None:
+        messages = [os.urandom(size) for size in (0, 10, 5 * KB, 200, 70 * KB) * 20]
+        child = ctx.Process(target=lambda: [self.writer.send_bytes(m) for m in messages])
+        child.start()
+        for message in messages:
+            assert self.reader.poll(SOON) and self.reader.recv_bytes() == message
+        child.join(SOON)
+        assert child.exitcode == 0
+
+
+@scenario
+class Send(Ends):
+    exposed = True
+
+    def victim(self) -> None:
+        self.writer.send_bytes(b"of the victim")
+        self.writer.send_bytes(bytes(50 * KB))
+
+    def check(self) -> None:
+        found = self.left()
+        whole = [*SMALL, b"of the victim", bytes(50 * KB)]
+        assert found in (whole[:3], whole[:4], whole), [len(message) for message in found]
+        self.work_on()
+
+
+@scenario
+class SendFirst(Send):
+    """Into a pipe in which nothing waits, whose reader looks at its descriptor."""
+
+    before = []
+
+    def check(self) -> None:
+        found = self.left()
+        assert found in ([], [b"of the victim"], [b"of the victim", bytes(50 * KB)])
+        self.work_on()
+
+
+@scenario
+class Receive(Ends):
+    exposed = True
+
+    def victim(self) -> None:
+        for _ in SMALL:
+            self.reader.recv_bytes()
+
+    def check(self) -> None:
+        assert connection.wait([self.reader], 0) == [self.reader] * bool(self.left_now())
+        found = self.left()
+        assert found in [SMALL[taken:] for taken in range(4)], found
+        self.work_on()
+
+    def left_now(self) -> bool:
+        return bool(self.reader.poll(0))
+
+
+@scenario
+class ReceiveLate(Ends):
+    """The victim sleeps on the descriptor, which is what tells of a peer that is gone."""
+
+    before = []
+
+    def victim(self) -> None:
+        self.reader.recv_bytes()
+
+    def beside(self) -> None:
+        time.sleep(0.05)
+        self.writer.send_bytes(b"late")
+
+    def check(self) -> None:
+        assert self.left() in ([], [b"late"])
+        self.work_on()
+
+
+@scenario
+class Expose(Ends):
+    """To ask for the descriptor of a pipe that was rung and is empty."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left()
+
+    def victim(self) -> None:
+        self.reader.fileno()
+
+    def check(self) -> None:
+        assert not connection.wait([self.reader], 0)
+        self.writer.send_bytes(b"x")
+        assert connection.wait([self.reader], SOON) and self.left() == [b"x"]
+        assert not connection.wait([self.reader], 0)
+        self.work_on()
+
+
+# -- recovery ------------------------------------------------------------------------------------
+
+
+class Recover(Channel):
+    """Another process was killed at `where` inside an operation; the victim is who repairs."""
+
+    where = ""
+    passage = 1
+    before = [b"x", bytes(40 * KB), *[bytes(1 * KB)] * 30, bytes(20 * KB), b"y"]
+    puts = [b"of the victim"]
+    exposed = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.prepare()
+        die = ctx.Process(target=self.die)
+        die.start()
+        die.join()
+        assert die.exitcode == -signal.SIGKILL, f"nobody came to {self.where!r}"
+
+    def prepare(self) -> None:
+        """What has happened before."""
+
+    def die(self) -> None:
+        _core.die_at(index_of(self.where), self.passage)
+        self.act()
+
+    def act(self) -> None:
+        self.queue.put(bytes(9 * KB))
+        self.queue.put(b"small")
+
+    def check(self) -> None:
+        found = self.left()
+        # One of the dead's before that of the victim, or none; one taken by the dead, or none.
+        mine = self.puts
+        dead = [bytes(9 * KB), b"small"]
+        allowed = [
+            self.before[taken:] + dead[:put] + mine[:own]
+            for taken in range(3)
+            for put in range(3)
+            for own in range(2)
+        ]
+        assert found in allowed, [len(message) for message in found]
+        self.work_on()
+
+
+@scenario
+class RecoverPut(Recover):
+    where = "put: committed"
+
+
+@scenario
+class RecoverAlloc(Recover):
+    where = "take: the rest told"
+    before = []
+
+    def prepare(self) -> None:
+        for size in (*[900] * 40, 20 * KB, 60 * KB, 20 * KB, 900):
+            self.queue.put(bytes(size))
+        self.left()
+
+
+@scenario
+class RecoverGrow(Recover):
+    where = "grow: published"
+    before = []
+
+
+@scenario
+class RecoverTake(Recover):
+    where = "take: committed"
+
+    def act(self) -> None:
+        self.queue.get()
+        self.queue.get()
+
+
+@scenario
+class RecoverSpare(Recover):
+    where = "put: chunk entered"
+    passage = 2
+    before = []
+
+    def act(self) -> None:
+        for _ in range(300):
+            self.queue.put(bytes(1 * KB))
+
+    def check(self) -> None:
+        found = self.left()
+        assert all(message == bytes(1 * KB) for message in found[:-1]), "a message is damaged"
+        self.work_on()
+
+
+@scenario
+class RecoverFirst(Recover):
+    where = "format: all but the magic"
+    before = []
+    exposed = False
+
+
+@scenario
+class RecoverBell(Recover):
+    where = "put: rung, not yet counted"
+    before = []
+
+
+@scenario
+class RecoverStolenBell(Recover):
+    """Somebody has read the byte that says that messages wait."""
+
+    where = "put: committed"
+
+    def prepare(self) -> None:
+        with socket.socket(fileno=os.dup(self.queue._reader.fileno())) as bell:
+            bell.recv(100, socket.MSG_DONTWAIT)
+
+
+@scenario
+class RecoverUnheard(Recover):
+    """The kernel has not marked the lock of the dead, as after an out-of-memory kill."""
+
+    where = "put: record begun"
+
+    def __init__(self) -> None:
+        super().__init__()
+        gone = ctx.Process(target=int)
+        gone.start()
+        gone.join()
+        with words(self.queue.segment) as memory:
+            memory.set32(LOCK, gone.pid)
+
+
+@scenario
+class SweepDead(Channel):
+    """Somebody was killed while filling an extent; the victim is who needs the memory."""
+
+    before = []
+    puts = [bytes(200 * KB)] * 3
+
+    def __init__(self) -> None:
+        super().__init__()
+        filler = ctx.Process(target=self.die)
+        filler.start()
+        filler.join()
+
+    def die(self) -> None:
+        _core.die_at(index_of("put: large extent filled, not yet linked"), 1)
+        self.queue.put(bytes(150 * KB))
+
+
+@scenario
+class RecoverFromSenders(Ends):
+    """The victim, who repairs, has only the sending end."""
+
+    exposed = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        other = ctx.Process(target=self.die)
+        other.start()
+        other.join()
+
+    def die(self) -> None:
+        _core.die_at(index_of("put: record begun"), 1)
+        self.writer.send_bytes(b"of the dead")
+
+    def victim(self) -> None:
+        self.reader.close()
+        self.writer.send_bytes(b"of the victim")
+
+    def check(self) -> None:
+        assert connection.wait([self.reader], 0)
+        assert self.left() in (SMALL, [*SMALL, b"of the victim"])
+        self.work_on()
+
+
+# -- locks, conditions, events -------------------------------------------------------------------
+
+
+class Locks(Scenario):
+    kind = "Lock"
+
+    def __init__(self) -> None:
+        self.lock = getattr(ctx, self.kind)()
+
+    def victim(self) -> None:
+        for _ in range(2):
+            with self.lock:
+                pass
+
+    def check(self) -> None:
+        """Whoever asks gets it, one at a time."""
+        total = ctx.RawValue("i", 0)
+        others = [ctx.Process(target=self.add, args=(total,)) for _ in range(2)]
+        for other in others:
+            other.start()
+        self.add(total)
+        for other in others:
+            other.join(SOON)
+            assert other.exitcode == 0
+        assert total.value == 3 * 200, total.value
+
+    def add(self, total: Any) -> None:
+        warnings.simplefilter("ignore", mpipc.OwnerDiedWarning)
+        for _ in range(200):
+            assert self.lock.acquire(timeout=SOON), "the lock is lost"
+            total.value += 1
+            self.lock.release()
+
+
+@scenario
+class UseLock(Locks):
+    pass
+
+
+@scenario
+class UseRLock(Locks):
+    kind = "RLock"
+
+
+@scenario
+class WaitForLock(Locks):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lock.acquire()
+
+    def beside(self) -> None:
+        time.sleep(0.03)
+        self.lock.release()
+
+
+@scenario
+class LeaveToSleeper(Locks):
+    """A thread here sleeps until the victim releases."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.taken = ctx.Semaphore(0)
+
+    def victim(self) -> None:
+        self.lock.acquire()
+        self.taken.release()
+        time.sleep(0.05)
+        self.lock.release()
+
+    def beside(self) -> None:
+        warnings.simplefilter("ignore", mpipc.OwnerDiedWarning)
+        self.taken.acquire(timeout=0.3)
+        assert self.lock.acquire(timeout=SOON), "the lock is lost"
+        self.lock.release()
+
+
+@scenario
+class Inherit(Locks):
+    def __init__(self) -> None:
+        super().__init__()
+        holder = ctx.Process(target=self.hold)
+        holder.start()
+        holder.join()
+
+    def hold(self) -> None:
+        self.lock.acquire()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def victim(self) -> None:
+        warnings.simplefilter("ignore", mpipc.OwnerDiedWarning)
+        super().victim()
+
+
+@scenario
+class UseSemaphore(Scenario):
+    """A unit that the victim had in its hands is lost, and no other."""
+
+    def __init__(self) -> None:
+        self.semaphore = ctx.Semaphore(3)
+
+    def victim(self) -> None:
+        with self.semaphore, self.semaphore:
+            pass
+
+    def check(self) -> None:
+        assert self.semaphore.get_value() in (1, 2, 3)
+        for _ in range(self.semaphore.get_value()):
+            assert self.semaphore.acquire(timeout=SOON)
+        assert not self.semaphore.acquire(False)
+        self.semaphore.release()
+        assert self.semaphore.acquire(timeout=SOON)
+
+
+class Conditions(Scenario):
+    waiters = 0
+
+    def __init__(self) -> None:
+        self.condition = ctx.Condition()
+        self.woken: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self.threads: list[threading.Thread] = []
+
+    def wait(self) -> None:
+        warnings.simplefilter("ignore", mpipc.OwnerDiedWarning)
+        with self.condition:
+            self.woken.put(self.condition.wait(SOON))
+
+    def start_waiters(self, count: int) -> None:
+        present = self.condition._waiters()
+        self.threads = [threading.Thread(target=self.wait) for _ in range(count)]
+        for thread in self.threads:
+            thread.start()
+        while self.condition._waiters() < present + count:
+            time.sleep(0.001)
+
+    def check(self) -> None:
+        warnings.simplefilter("ignore", mpipc.OwnerDiedWarning)
+        while any(thread.is_alive() for thread in self.threads):
+            with self.condition:
+                self.condition.notify_all()
+            time.sleep(0.001)
+        self.start_waiters(3)
+        for left in (2, 1, 0):
+            with self.condition:
+                self.condition.notify()
+            assert self.woken.get(timeout=SOON) or left >= 0
+        for thread in self.threads:
+            thread.join(SOON)
+            assert not thread.is_alive(), "a waiter was not woken"
+
+
+@scenario
+class WaitForNotification(Conditions):
+    def victim(self) -> None:
+        with self.condition:
+            self.condition.wait(SOON)
+
+    def beside(self) -> None:
+        warnings.simplefilter("ignore", mpipc.OwnerDiedWarning)
+        time.sleep(0.03)
+        with self.condition:
+            self.condition.notify()
+
+
+@scenario
+class WaitForNotificationInVain(Conditions):
+    def victim(self) -> None:
+        with self.condition:
+            self.condition.wait(0.01)
+
+
+class NotifyOthers(Conditions):
+    count = 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.start_waiters(self.count)
+
+    def victim(self) -> None:
+        with self.condition:
+            self.condition.notify_all()
+
+
+@scenario
+class Notify(NotifyOthers):
+    pass
+
+
+@scenario
+class NotifyCrowd(NotifyOthers):
+    count = 66
+
+
+@scenario
+class WaitInCrowd(Conditions):
+    def __init__(self) -> None:
+        super().__init__()
+        self.start_waiters(62)
+
+    def victim(self) -> None:
+        with self.condition:
+            self.condition.wait(0.01)
+
+
+@scenario
+class NotifyDead(Conditions):
+    def __init__(self) -> None:
+        super().__init__()
+        waiter = ctx.Process(target=self.wait)
+        waiter.start()
+        while not self.condition._waiters():
+            time.sleep(0.001)
+        waiter.kill()
+        waiter.join()
+        self.start_waiters(1)
+
+    def victim(self) -> None:
+        with self.condition:
+            self.condition.notify()
+
+
+class Events(Scenario):
+    def __init__(self) -> None:
+        self.event = ctx.Event()
+
+    def check(self) -> None:
+        self.event.clear()
+        assert not self.event.wait(0.01)
+        waiter = threading.Thread(target=self.event.wait)
+        waiter.start()
+        self.event.set()
+        waiter.join(SOON)
+        assert not waiter.is_alive() and self.event.is_set()
+
+
+@scenario
+class SetEvent(Events):
+    def victim(self) -> None:
+        self.event.set()
+        self.event.clear()
+        self.event.set()
+
+    def beside(self) -> None:
+        threading.Thread(target=self.event.wait, args=(0.5,)).start()
+
+
+@scenario
+class WaitForEvent(Events):
+    def victim(self) -> None:
+        self.event.wait(SOON)
+
+    def beside(self) -> None:
+        time.sleep(0.03)
+        self.event.set()
+
+
+# -- the driver ----------------------------------------------------------------------------------
+
+
+def index_of(what: str) -> int:
+    return [label for label, _ in _core.kill_points()].index(what)
+
+
+@dataclass
+class Figures:
+    """What was found."""
+
+    points: int
+    reached: int = 0
+    kills: int = 0
+    hangs: int = 0
+    failures: list[str] = field(default_factory=list)
+    never_reached: list[str] = field(default_factory=list)
+
+
+def play(make: Callable[[], Scenario], index: int, passage: int) -> tuple[int, list[int]]:
+    """Play a scenario; the exit status of the victim, and how often it passed each point."""
+    world = make()
+    reader, writer = multiprocessing.connection.Pipe(False)
+
+    def live() -> None:
+        _core.die_at(index, passage)
+        world.victim()
+        writer.send([passed for _, passed in _core.kill_points()])
+
+    victim = ctx.Process(target=live)
+    victim.start()
+    writer.close()
+    world.beside()
+    victim.join(SOON)
+    hung = victim.exitcode is None
+    if hung:
+        victim.kill()
+        victim.join()
+    passed = []
+    if victim.exitcode == 0:
+        passed = reader.recv()
+    reader.close()
+    assert not hung, "the victim hung"
+    world.check()
+    return victim.exitcode, passed
+
+
+def passages(count: int) -> Iterator[int]:
+    yield from range(1, min(count, PASSAGES) + 1)
+    if count > PASSAGES:
+        yield count
+
+
+def run(names: list[str]) -> Figures:
+    labels = [label for label, _ in _core.kill_points()]
+    figures = Figures(len(labels))
+    deaths: Counter[int] = Counter()
+    for name in names:
+        make = SCENARIOS[name]
+        seen = [0] * len(labels)
+        for _ in range(2):
+            status, passed = watched(
+                lambda make=make: play(make, 0, NEVER), f"{name}, nobody killed"
+            )
+            assert status == 0, f"{name}: the victim ended with {status} though nobody killed it"
+            seen = [max(pair) for pair in zip(seen, passed, strict=True)]
+        before = sum(deaths.values())
+        for index, count in enumerate(seen):
+            for passage in passages(count):
+                where = f"{name}, killed at {labels[index]!r}, passage {passage}"
+                for _ in range(TRIES):
+                    try:
+                        status, _ = watched(
+                            lambda make=make, index=index, passage=passage: play(
+                                make, index, passage
+                            ),
+                            where,
+                        )
+                    except AssertionError as error:
+                        figures.failures.append(f"{where}: {error}")
+                        print("FAILED", figures.failures[-1], flush=True)
+                        break
+                    if status == -signal.SIGKILL:
+                        deaths[index] += 1
+                        break
+        print(f"{name}: {sum(deaths.values()) - before} kills", flush=True)
+    figures.kills = sum(deaths.values())
+    figures.reached = len(deaths)
+    figures.never_reached = [label for i, label in enumerate(labels) if not deaths[i]]
+    return figures
+
+
+def watched(call: Callable[[], tuple[int, list[int]]], what: str) -> tuple[int, list[int]]:
+    """Call; a hang shows what hung, with all stacks, and ends the run."""
+    faulthandler.dump_traceback_later(3 * SOON, exit=True)
+    try:
+        return call()
+    except AssertionError:
+        raise
+    except Exception as error:
+        raise AssertionError(f"{type(error).__name__}: {error}") from error
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Kill a process at every marked step of the core.")
+    parser.add_argument("names", nargs="*", metavar="SCENARIO", help=", ".join(SCENARIOS))
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+    options = parser.parse_args()
+    if not _core.kill_points():
+        print("this core was built without kill points: MPIPC_KILL_POINTS=1 pip install .")
+        return 2
+    began = time.monotonic()
+    figures = run(options.names or list(SCENARIOS))
+    print(f"\npoints: {figures.reached} reached of {figures.points}")
+    print(*(f"  never reached: {label}" for label in figures.never_reached), sep="\n")
+    print(f"kills: {figures.kills}, all survived but {len(figures.failures)}")
+    print(*(f"  {failure}" for failure in figures.failures), sep="\n")
+    print(f"{time.monotonic() - began:.0f} s")
+    if options.json:
+        options.json.write_text(json.dumps(asdict(figures), indent=1) + "\n")
+    return int(bool(figures.failures) or (not options.names and bool(figures.never_reached)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
