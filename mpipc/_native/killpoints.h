@@ -42,7 +42,7 @@ static inline void arm_kill_site(long index, uint64_t passage)
 
 #else
 
-#define kill_point(label) ((void)0)
+#define kill_point(label) ((void)(label))
 
 static inline kill_site *first_kill_site(void) { return NULL; }
 static inline long kill_site_count(void) { return 0; }
