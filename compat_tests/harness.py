@@ -35,6 +35,7 @@ class Result:
     left: int = 0  # processes that it left behind
     altered: bool = False  # as `python -m test --fail-env-changed` means it
     details: str = ""  # traceback and output
+    context: str = ""  # on which it ran
 
     @property
     def bad(self) -> bool:
@@ -43,12 +44,12 @@ class Result:
     @property
     def excuse(self) -> str:
         """Why it does not count if it is bad, or nothing."""
-        return reasons.cause(self.id)
+        return reasons.cause(self.id, self.context)
 
     def to_json(self) -> dict[str, Any]:
         """Return all but the details, which name the machine's paths, and the time it took."""
         fields = dataclasses.asdict(self)
-        del fields["id"], fields["details"], fields["seconds"]
+        del fields["id"], fields["details"], fields["seconds"], fields["context"]
         return {name: value for name, value in fields.items() if value not in ("", 0, ())}
 
 
@@ -56,6 +57,7 @@ class Zygote:
     """A running `zygote.py`; for one thread. It starts at once and again if it dies."""
 
     def __init__(self, context: str, method: str, suites: Iterable[str]) -> None:
+        self._context = context
         self._command = [sys.executable, str(HERE / "zygote.py"), context, method, *suites]
         self._start()
 
@@ -92,10 +94,16 @@ class Zygote:
         if not answer:
             reason = f"the zygote died, exit status {self._process.wait()}"
             self._start()
-            return Result(test, "errored", reason)
+            return Result(test, "errored", reason, context=self._context)
         text, output = answer.pop("text"), answer.pop("output")
         details = "\n".join(part for part in (answer["reason"], text, output) if part)
-        return Result(test, touched=tuple(answer.pop("touched")), details=details, **answer)
+        return Result(
+            test,
+            touched=tuple(answer.pop("touched")),
+            details=details,
+            context=self._context,
+            **answer,
+        )
 
     def close(self) -> None:
         """End it, with the test that it may be running."""

@@ -14,10 +14,21 @@ ALLOWED = {
     ),
 }
 
+# What a mechanism cannot do by its nature: the test, the contexts that can, and the fact.
+BY_NATURE = {
+    "multiprocessing.*.test_*fd_transfer": (
+        ("mpipc-shm", "mpipc-signal", "mpipc-unix"),
+        "it sends a descriptor through a connection, which only Unix stream sockets carry",
+    ),
+}
 
-def cause(test: str) -> str:
-    """Return why the test may fail, or nothing."""
+
+def cause(test: str, context: str) -> str:
+    """Return why the test may fail on a context, or nothing."""
     for glob, reason in ALLOWED.items():
         if fnmatchcase(test, glob):
+            return reason
+    for glob, (able, reason) in BY_NATURE.items():
+        if fnmatchcase(test, glob) and context.startswith("mpipc-") and context not in able:
             return reason
     return ""

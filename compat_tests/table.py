@@ -100,7 +100,7 @@ def routing(ours: dict[tuple[str, str, str], Run]) -> Iterator[str]:
 
 def differences(runs: list[Run], stock: dict[tuple[str, str], Run]) -> Iterator[str]:
     """Each test that ends otherwise than on stock, where, and why."""
-    found: dict[tuple[str, str, str], list[str]] = defaultdict(list)
+    found: dict[tuple[str, str, str, str], list[str]] = defaultdict(list)
     for run in runs:
         before = stock.get((run.python, run.method))
         if run.context == "stock" or before is None:
@@ -108,10 +108,10 @@ def differences(runs: list[Run], stock: dict[tuple[str, str], Run]) -> Iterator[
         for test in before.results.keys() | run.results.keys():
             was, now = (some.results.get(test, Result(test, "missing")) for some in (before, run))
             if was.outcome != now.outcome:
-                key = (test, was.outcome, now.outcome)
-                found[key].append(f"{run.python} {run.method}")
-    for (test, old, new), places in sorted(found.items()):
-        cause = reasons.cause(test) or "**cause not known**"
+                cause = reasons.cause(test, run.context) or "**cause not known**"
+                place = f"{run.context.removeprefix('mpipc-')} {run.python} {run.method}"
+                found[test, was.outcome, now.outcome, cause].append(place)
+    for (test, old, new, cause), places in sorted(found.items()):
         yield f"- `{test}`: {new}, with stock {old} ({', '.join(sorted(set(places)))}): {cause}"
 
 

@@ -1,0 +1,268 @@
+"""Kill producers, consumers and holders of locks at random instants, and keep a ledger.
+
+    python tests/death/soak.py --kills 20000
+    python tests/death/soak.py --context mpipc-posix --queue SimpleQueue --kills 1000
+    python tests/death/soak.py --context stock          # for comparison: it hangs
+
+Each message has its producer's number, its own, and a checksum. Producers note how many puts have
+returned, consumers what they were given. In the end everything that was put is accounted for: each
+message came once, whole and in order, and at most one is missing for each process that was killed
+with it in its hands. The status is 0 if that is so and nothing hung.
+"""
+
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import json
+import mmap
+import multiprocessing
+import os
+import random
+import signal
+import struct
+import sys
+import tempfile
+import time
+import warnings
+import zlib
+from collections import defaultdict
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import mpipc
+from mpipc.testing import settle, snapshot
+
+PRODUCERS, CONSUMERS, LOCKERS = 3, 3, 2
+HEAD = struct.Struct("<III")  # producer, number, checksum of the rest
+ENTRY = struct.Struct("<III")  # producer, number, 1 if whole
+SIZES = (0, 10, 100, 1000, 4000, 5000, 20_000, 70_000)
+HUNG = 30.0  # seconds without a message
+
+
+@dataclass
+class Figures:
+    """What came of it."""
+
+    context: str
+    queue: str
+    kills: int = 0
+    messages: int = 0
+    lost: int = 0
+    lost_at_most: int = 0
+    doubled: int = 0
+    damaged: int = 0
+    disordered: int = 0
+    locks_taken: int = 0
+    locks_broken: int = 0
+    leaked: int = 0
+    hangs: int = 0
+    seconds: float = 0.0
+
+    @property
+    def well(self) -> bool:
+        bad = self.doubled, self.damaged, self.disordered, self.locks_broken, self.leaked
+        return not any(bad) and not self.hangs and self.lost <= self.lost_at_most
+
+
+class Board:
+    """Words that all processes write, and that no mechanism of ours has a part in."""
+
+    def __init__(self, words: int) -> None:
+        self._words = memoryview(mmap.mmap(-1, 8 * words)).cast("Q")
+
+    def __getitem__(self, index: int) -> int:
+        return self._words[index]
+
+    def __setitem__(self, index: int, value: int) -> None:
+        self._words[index] = value
+
+
+class Soak:
+    """The processes, what they share, and the ledger."""
+
+    def __init__(self, context: str, kind: str, kills: int, seed: int) -> None:
+        name = "fork" if context == "stock" else f"{context}-fork"
+        self.ctx: Any = multiprocessing.get_context(name)
+        self.figures = Figures(context, kind)
+        self.target = kills
+        self.random = random.Random(seed)
+        # Places in a bounded queue that a killed process held come back with shm only.
+        bounded = context == "mpipc-shm" and kind == "Queue"
+        self.queue = self.ctx.Queue(40) if bounded else getattr(self.ctx, kind)()
+        self.lock = self.ctx.Lock()
+        # For each producer there ever was, how many of its puts have begun and have returned.
+        self.begun = Board(kills + 100)
+        self.returned = Board(kills + 100)
+        # Turns at the lock, twice: they differ only while somebody has it, or has died with it.
+        self.turns = Board(2)
+        self.state = Board(2)  # stop producing; messages taken
+        self.producers = 0
+        self.folder = tempfile.TemporaryDirectory()
+        self.living: dict[Any, str] = {}  # what each does
+
+    # -- what the processes do -------------------------------------------------------------------
+
+    def produce(self, who: int) -> None:
+        chance = random.Random(who)
+        number = 0
+        while not self.state[0]:
+            body = chance.randbytes(chance.choice(SIZES))
+            self.begun[who] = number + 1
+            self.queue.put(HEAD.pack(who, number, zlib.crc32(body)) + body)
+            number += 1
+            self.returned[who] = number
+        self.finish()
+
+    def consume(self) -> None:
+        log = os.open(
+            os.path.join(self.folder.name, str(os.getpid())),
+            os.O_WRONLY | os.O_CREAT | os.O_APPEND,
+        )
+        while True:
+            message = self.queue.get()
+            if message is None:
+                break
+            who, number, checksum = HEAD.unpack_from(message)
+            whole = zlib.crc32(message[HEAD.size :]) == checksum
+            os.write(log, ENTRY.pack(who, number, whole))
+            self.state[1] += 1
+        self.finish()
+
+    def hold(self) -> None:
+        warnings.simplefilter("error", mpipc.OwnerDiedWarning)
+        while not self.state[0]:
+            try:
+                self.lock.acquire()
+            except mpipc.OwnerDiedWarning:
+                continue
+            # One who died here has left the first a step ahead.
+            first, second = self.turns[0], self.turns[1]
+            if first - second not in (0, 1):
+                os._exit(99)
+            self.turns[0] = self.turns[1] = first
+            self.turns[0] = first + 1
+            self.turns[1] = first + 1
+            self.lock.release()
+        self.finish()
+
+    def finish(self) -> None:
+        # The log of what happened is whole; the finalizers of a child would only cost time.
+        if hasattr(self.queue, "join_thread"):
+            self.queue.close()
+            self.queue.join_thread()
+        os._exit(0)
+
+    # -- the driver ------------------------------------------------------------------------------
+
+    def start(self, kind: str) -> None:
+        if kind == "produce":
+            who = self.producers
+            self.producers += 1
+            process = self.ctx.Process(target=self.produce, args=(who,))
+        else:
+            process = self.ctx.Process(target=getattr(self, kind))
+        process.start()
+        self.living[process] = kind
+
+    def run(self) -> Figures:
+        began = time.monotonic()
+        for kind, count in (("produce", PRODUCERS), ("consume", CONSUMERS), ("hold", LOCKERS)):
+            for _ in range(count):
+                self.start(kind)
+        taken, since = 0, time.monotonic()
+        while self.figures.kills < self.target:
+            time.sleep(self.random.uniform(0, 0.004))
+            victim = self.random.choice(list(self.living))
+            kind = self.living.pop(victim)
+            victim.kill()
+            victim.join()
+            if victim.exitcode == 99:
+                self.figures.locks_broken += 1
+            victim.close()
+            self.figures.kills += 1
+            self.start(kind)
+            if self.state[1] != taken:
+                taken, since = self.state[1], time.monotonic()
+            elif time.monotonic() - since > HUNG:
+                self.figures.hangs += 1
+                break
+        if not self.figures.hangs:
+            self.wind_up()
+        for process in self.living:
+            process.kill()
+            process.join()
+            process.close()
+        self.figures.seconds = round(time.monotonic() - began, 1)
+        self.settle_accounts()
+        self.folder.cleanup()
+        return self.figures
+
+    def wind_up(self) -> None:
+        """Let the producers end, the consumers take what is left, and all go."""
+        self.state[0] = 1
+        deadline = time.monotonic() + HUNG
+        consumers = [process for process, kind in self.living.items() if kind == "consume"]
+        for process in self.living.keys() - set(consumers):
+            process.join(max(0, deadline - time.monotonic()))
+            if process.exitcode is None:
+                self.figures.hangs += 1
+            elif process.exitcode == 99:
+                self.figures.locks_broken += 1
+        for _ in consumers:
+            self.queue.put(None)
+        for process in consumers:
+            process.join(max(0, deadline - time.monotonic()))
+            self.figures.hangs += process.exitcode is None
+
+    def settle_accounts(self) -> None:
+        seen: dict[int, set[int]] = defaultdict(set)
+        for log in Path(self.folder.name).iterdir():
+            last: dict[int, int] = {}
+            data = log.read_bytes()
+            for who, number, whole in ENTRY.iter_unpack(
+                data[: len(data) // ENTRY.size * ENTRY.size]
+            ):
+                self.figures.messages += 1
+                self.figures.damaged += not whole
+                self.figures.doubled += number in seen[who]
+                self.figures.disordered += number <= last.get(who, -1)
+                seen[who].add(number)
+                last[who] = number
+        for who in range(self.producers):
+            put = set(range(self.returned[who]))
+            self.figures.lost += len(put - seen[who])
+            self.figures.damaged += len(seen[who] - set(range(self.begun[who])))
+        # A killed consumer may have had a message in its hands.
+        self.figures.lost_at_most = self.figures.kills
+        self.figures.locks_taken = self.turns[0]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Kill processes at random; keep a ledger.")
+    parser.add_argument("--context", default="mpipc-shm", help="without its start method")
+    parser.add_argument("--queue", default="Queue", choices=("Queue", "SimpleQueue"))
+    parser.add_argument("--kills", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+    options = parser.parse_args()
+    seed = random.randrange(1 << 32) if options.seed is None else options.seed
+    print(f"seed {seed}", flush=True)
+    faulthandler.register(signal.SIGUSR1)
+    before = snapshot()
+    soak = Soak(options.context, options.queue, options.kills, seed)
+    figures = soak.run()
+    del soak
+    left = settle(before)
+    figures.leaked = len(left)
+    print(*left, sep="\n")
+    for name, value in asdict(figures).items():
+        print(f"{name:14} {value}")
+    if options.json:
+        options.json.write_text(json.dumps(asdict(figures), indent=1) + "\n")
+    return int(not figures.well)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
