@@ -110,8 +110,10 @@ def checked_on_owner_death(value: Any) -> str:
     return str(value)
 
 
-FREED = "the kernel frees them with their last process; a lock or unit held is lost"
-REAPED = "removed with their last user or by the next program; a lock or unit held is lost"
+LOST = "a lock or unit that it held is lost"
+FREED = f"queues go on and the kernel frees what nobody uses; {LOST}"
+REAPED = f"queues go on, and the last user or the next program removes what is left; {LOST}"
+CUT = f"as long as it was not in the middle of a message, {FREED}"
 TOKENS = "tokens in a pipe (borrowed)"
 MEMFDS = "memfds (borrowed)"
 
@@ -134,7 +136,7 @@ BUILT_IN = (
         locks="tokens in a pipe",
         memory=MEMFDS,
         pollable="the pipe",
-        when_killed=FREED,
+        when_killed=CUT,
     ),
     MechanismSpec(
         "fifo",
@@ -143,7 +145,7 @@ BUILT_IN = (
         locks="tokens in a FIFO",
         memory="mapped files",
         pollable="the FIFO",
-        when_killed=FREED,
+        when_killed=CUT,
     ),
     MechanismSpec(
         "unix",
@@ -152,7 +154,7 @@ BUILT_IN = (
         locks="tokens in a socket",
         memory=MEMFDS,
         pollable="the socket",
-        when_killed=FREED,
+        when_killed=CUT,
     ),
     MechanismSpec(
         "seqpacket",
@@ -179,7 +181,7 @@ BUILT_IN = (
         locks=TOKENS,
         memory=MEMFDS,
         pollable="the socket",
-        when_killed=FREED,
+        when_killed=CUT,
     ),
     MechanismSpec(
         "udp",
@@ -210,7 +212,7 @@ BUILT_IN = (
         unrelated=True,
         pollable="an epoll over a doorbell (eventfd) and a socket",
         persistent="queues, semaphores and memory",
-        when_killed=REAPED + "; a queue's own locks are given back",
+        when_killed=REAPED,
     ),
     MechanismSpec(
         "file",
