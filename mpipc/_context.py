@@ -46,6 +46,7 @@ class MechanismContext(stock.BaseContext):
         self._max_bytes: int = self._options.get("max_bytes", 0)
         self._on_owner_death: str = self._options.get("on_owner_death", "warn")
         self._module: ModuleType | None = None
+        self._parts: ModuleType | None = None
         if type(self).Process is CONTEXTS[self.method].Process:
             self.Process = process_class(self)
 
@@ -66,7 +67,9 @@ class MechanismContext(stock.BaseContext):
 
     @property
     def _mechanism(self) -> ModuleType:
-        return import_module(self._spec.module)
+        if self._parts is None:
+            self._parts = import_module(self._spec.module)
+        return self._parts
 
     def variant(self, method: str) -> MechanismContext:
         """The same mechanism and options with another start method."""

@@ -41,7 +41,9 @@ class Mechanism(Protocol):
     """What a mechanism's module offers, unless it offers whole objects as ``shm`` does.
 
     It may also have ``lock``, a callable without arguments: a CountingSemaphore of one unit for
-    Lock and RLock, where one that knows its holder is better than a token.
+    Lock and RLock, where one that knows its holder is better than a token. And ``wrappers``, a
+    :class:`mpipc.objects.sharedctypes.Wrappers` for values with locks. Where its row offers the
+    option ``max_bytes``, ``memory`` takes that as a second argument.
     """
 
     tokens: type[Tokens]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..objects.pool import Pool
-    from .shm_values import Array, RawArray, RawValue, Value
+    from ..objects.sharedctypes import Array, RawArray, RawValue, Value
 
 __all__ = [
     "Array",
@@ -49,7 +49,8 @@ __all__ = [
 # Bytes that may wait before a sender blocks. Stock's pipes hold 64 KiB, its socket pairs about 200;
 # more lets a sender run ahead of a reader that is only late.
 PIPE_CAPACITY = 1 << 20
-MAXSIZE = (1 << 28) - 2
+
+memory = _core.new_block
 
 watch_exit()
 
@@ -159,7 +160,8 @@ def limits() -> dict[str, Any]:
 # They load ctypes and more, which most processes never need.
 LATER = {
     "Pool": "mpipc.objects.pool",
-    **dict.fromkeys(["Array", "RawArray", "RawValue", "Value"], "mpipc.mechanisms.shm_values"),
+    **dict.fromkeys(["Array", "RawArray", "RawValue", "Value"], "mpipc.objects.sharedctypes"),
+    "wrappers": "mpipc.mechanisms.shm_wrappers",
 }
 
 

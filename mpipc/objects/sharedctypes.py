@@ -8,9 +8,9 @@ from multiprocessing import sharedctypes
 from multiprocessing.context import BaseContext
 from typing import Any, NamedTuple
 
-from ..contracts import MemoryProvider
+from .._context import max_bytes, mechanism_of
 
-__all__ = ["Wrappers", "raw_array", "raw_value", "with_lock"]
+__all__ = ["Array", "RawArray", "RawValue", "Value", "Wrappers"]
 
 
 class Wrappers(NamedTuple):
@@ -19,6 +19,11 @@ class Wrappers(NamedTuple):
     value: type[Any]
     array: type[Any]
     string: type[Any]
+
+
+STOCK = Wrappers(
+    sharedctypes.Synchronized, sharedctypes.SynchronizedArray, sharedctypes.SynchronizedString
+)
 
 
 def ctype(typecode_or_type: Any) -> Any:
@@ -30,29 +35,53 @@ def ctype(typecode_or_type: Any) -> Any:
     return found
 
 
-def allocate(provide: MemoryProvider, type_: Any) -> Any:
+def allocate(ctx: BaseContext | None, type_: Any) -> Any:
     """A zeroed object of `type_` in a block of its own."""
-    return sharedctypes.rebuild_ctype(type_, provide(ctypes.sizeof(type_)), None)  # type: ignore[attr-defined]
+    memory = mechanism_of(ctx).memory
+    size = ctypes.sizeof(type_)
+    most = max_bytes(ctx)
+    block = memory(size, most) if most else memory(size)
+    return sharedctypes.rebuild_ctype(type_, block, None)  # type: ignore[attr-defined]
 
 
-def raw_value(provide: MemoryProvider, typecode_or_type: Any, *args: Any) -> Any:
-    """Stock's RawValue in memory from `provide`."""
-    obj = allocate(provide, ctype(typecode_or_type))
+def RawValue(typecode_or_type: Any, *args: Any, ctx: BaseContext | None = None) -> Any:
+    """A ctypes object in shared memory."""
+    obj = allocate(ctx, ctype(typecode_or_type))
     obj.__init__(*args)
     return obj
 
 
-def raw_array(provide: MemoryProvider, typecode_or_type: Any, size_or_initializer: Any) -> Any:
-    """Stock's RawArray in memory from `provide`."""
+def RawArray(
+    typecode_or_type: Any, size_or_initializer: Any, *, ctx: BaseContext | None = None
+) -> Any:
+    """A ctypes array in shared memory."""
     type_ = ctype(typecode_or_type)
     if isinstance(size_or_initializer, int):
-        return allocate(provide, type_ * size_or_initializer)
-    result = allocate(provide, type_ * len(size_or_initializer))
+        return allocate(ctx, type_ * size_or_initializer)
+    result = allocate(ctx, type_ * len(size_or_initializer))
     result.__init__(*size_or_initializer)
     return result
 
 
-def with_lock(obj: Any, lock: Any, ctx: BaseContext | None, wrappers: Wrappers) -> Any:
+def Value(
+    typecode_or_type: Any, *args: Any, lock: Any = True, ctx: BaseContext | None = None
+) -> Any:
+    """A ctypes object in shared memory, with a lock unless ``lock=False``."""
+    return with_lock(RawValue(typecode_or_type, *args, ctx=ctx), lock, ctx)
+
+
+def Array(
+    typecode_or_type: Any,
+    size_or_initializer: Any,
+    *,
+    lock: Any = True,
+    ctx: BaseContext | None = None,
+) -> Any:
+    """A ctypes array in shared memory, with a lock unless ``lock=False``."""
+    return with_lock(RawArray(typecode_or_type, size_or_initializer, ctx=ctx), lock, ctx)
+
+
+def with_lock(obj: Any, lock: Any, ctx: BaseContext | None) -> Any:
     """Wrap a raw object as stock's Value and Array do; ``lock=False`` leaves it as it is.
 
     Simple values, arrays and strings get the mechanism's wrapper, structures stock's.
@@ -63,6 +92,7 @@ def with_lock(obj: Any, lock: Any, ctx: BaseContext | None, wrappers: Wrappers) 
         lock = (ctx or multiprocessing.get_context()).RLock()
     elif not hasattr(lock, "acquire"):
         raise AttributeError(f"{lock!r} has no method 'acquire'")
+    wrappers = getattr(mechanism_of(ctx), "wrappers", STOCK)
     if isinstance(obj, ctypes._SimpleCData):
         return wrappers.value(obj, lock)
     if isinstance(obj, ctypes.Array):
