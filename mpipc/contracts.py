@@ -43,7 +43,9 @@ class Mechanism(Protocol):
     It may also have ``lock``, a callable without arguments: a CountingSemaphore of one unit for
     Lock and RLock, where one that knows its holder is better than a token. And ``wrappers``, a
     :class:`mpipc.objects.sharedctypes.Wrappers` for values with locks. Where its row offers the
-    option ``max_bytes``, ``memory`` takes that as a second argument.
+    option ``max_bytes``, ``memory`` takes that as a second argument. ``at_once`` (int) is
+    there if its connections are byte streams, which a kill can leave in the middle of a message: so
+    many bytes are written in one step, or not at all.
     """
 
     tokens: type[Tokens]

@@ -6,6 +6,7 @@ Each has its name, in a private directory, only until both ends of it are open.
 from __future__ import annotations
 
 import os
+import select
 from multiprocessing import connection
 
 from ..adapters.blocks import Blocks, FileArena
@@ -17,7 +18,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["connections", "limits", "memory", "tokens"]
+__all__ = ["at_once", "connections", "limits", "memory", "tokens"]
+
+at_once = select.PIPE_BUF
 
 
 def new_fifo() -> tuple[int, int]:

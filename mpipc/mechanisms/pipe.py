@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import select
 from multiprocessing import connection
 
 from .. import _core
@@ -15,7 +16,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["connections", "limits", "memory", "tokens"]
+__all__ = ["at_once", "connections", "limits", "memory", "tokens"]
+
+at_once = select.PIPE_BUF
 
 memory = _core.new_block
 

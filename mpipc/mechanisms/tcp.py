@@ -17,7 +17,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["connections", "limits", "memory", "tokens"]
+__all__ = ["at_once", "connections", "limits", "memory", "tokens"]
+
+at_once = 0
 
 memory = _core.new_block
 

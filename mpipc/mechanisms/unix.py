@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 from multiprocessing import connection
 
@@ -12,7 +13,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["connections", "limits", "memory", "tokens"]
+__all__ = ["at_once", "connections", "limits", "memory", "tokens"]
+
+at_once = select.PIPE_BUF
 
 memory = _core.new_block
 

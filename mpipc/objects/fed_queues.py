@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import operator
 import os
-from multiprocessing import util
+from multiprocessing import connection, util
 from multiprocessing.context import BaseContext
 
 from .. import _stock
 from .._context import mechanism_of
 from .._replacement import Replacement
 from ..adapters.guards import Guard
+from ..adapters.streams import MARKS, StreamEnd
 from .synchronize import SEM_VALUE_MAX
 
 __all__ = ["JoinableQueue", "Queue", "SimpleQueue"]
@@ -21,7 +22,7 @@ class Queue(_stock.Queue, metaclass=Replacement):  # type: ignore[type-arg]
 
     def __init__(self, maxsize: int = 0, *, ctx: BaseContext) -> None:
         self._maxsize = maxsize if operator.index(maxsize) > 0 else SEM_VALUE_MAX
-        self._reader, self._writer = mechanism_of(ctx).connections(False)
+        self._reader, self._writer = ends(ctx)
         self._rlock = Guard()
         self._wlock = Guard()
         self._opid = os.getpid()
@@ -44,7 +45,18 @@ class SimpleQueue(_stock.SimpleQueue, metaclass=Replacement):  # type: ignore[ty
     """A queue whose ``put`` waits while the mechanism's buffers are full."""
 
     def __init__(self, *, ctx: BaseContext) -> None:
-        self._reader, self._writer = mechanism_of(ctx).connections(False)
+        self._reader, self._writer = ends(ctx)
         self._rlock = Guard()
         self._wlock = Guard()
         self._poll = self._reader.poll
+
+
+def ends(ctx: BaseContext) -> tuple[connection.Connection, connection.Connection]:
+    """The reading and the writing end of a queue."""
+    mechanism = mechanism_of(ctx)
+    reader, writer = mechanism.connections(False)
+    at_once = getattr(mechanism, "at_once", None)
+    if at_once is None:
+        return reader, writer
+    memory = mechanism.memory(MARKS)
+    return StreamEnd(reader, memory, at_once), StreamEnd(writer, memory, at_once)
