@@ -48,7 +48,8 @@ class Machine:
             architecture=platform.machine(),
             cores=len(os.sched_getaffinity(0)),
             memory_gib=round(memory / 2**30, 1),
-            kernel=platform.release(),
+            # Without what a distribution or a local build appends.
+            kernel=platform.release().partition("-")[0],
             libc=" ".join(platform.libc_ver()),
             python=f"{platform.python_implementation()} {platform.python_version()}",
             mpipc=mpipc_version(),
