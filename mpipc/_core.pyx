@@ -29,6 +29,9 @@ from ._native.atomics cimport *
 from ._native.layout cimport *
 from ._native.linux cimport *
 
+cdef extern from "Python.h":
+    Py_buffer* PyMemoryView_GET_BUFFER(object view)
+
 import copyreg
 import warnings
 from _pickle import Pickler, loads
@@ -50,6 +53,7 @@ include "_native/lock.pxi"
 include "_native/segment.pxi"
 include "_native/channel.pxi"
 include "_native/memory.pxi"
+include "_native/undo.pxi"
 include "_native/sync.pxi"
 include "_native/values.pxi"
 include "_native/codec.pxi"

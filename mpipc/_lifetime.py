@@ -6,11 +6,16 @@ shared memory.
 
 from __future__ import annotations
 
+import weakref
 from multiprocessing import util
 
 from ._core import release_orphans
 
-__all__ = ["watch_exit"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ._core import QueueCore
+
+__all__ = ["leave_orderly", "watch_exit"]
 
 # After the finalizers of user objects, which may still release locks.
 EXIT_PRIORITY = -100
@@ -23,12 +28,26 @@ class _Anchor:
 _anchor = _Anchor()
 
 
+_joinable: weakref.WeakSet[QueueCore] = weakref.WeakSet()
+
+
+def leave_orderly(queue: QueueCore) -> None:
+    """Leave the tasks taken from a queue to others when this process ends normally."""
+    _joinable.add(queue)
+
+
+def _leave() -> None:
+    release_orphans()
+    for queue in list(_joinable):
+        queue._leave_tasks()
+
+
 def _announce_exit(_: object = None) -> None:
-    util.Finalize(None, release_orphans, exitpriority=EXIT_PRIORITY)
+    util.Finalize(None, _leave, exitpriority=EXIT_PRIORITY)
 
 
 def watch_exit() -> None:
-    """Leave held locks as stock would at the end of this process and of its forked children.
+    """Leave locks and tasks as stock would, at the end of this process and of its forked children.
 
     A forked child starts with an empty registry of finalizers, hence the second line.
     """

@@ -29,6 +29,11 @@ cdef inline uint32_t count_between(uint64_t head, uint64_t tail) noexcept nogil:
     return (<uint32_t>tail - <uint32_t>head) & COUNT_MASK
 
 
+cdef inline uint32_t number_of(uint64_t head) noexcept nogil:
+    """The number of the message at `head`: 1 for the first, after 2^28 messages 1 again."""
+    return (<uint32_t>head & COUNT_MASK) + 1
+
+
 cdef inline uint64_t record_bytes(uint64_t size) noexcept nogil:
     """What an inline message takes up in its chunk."""
     return sizeof(record) + ((size + 15) & ~<uint64_t>15)
@@ -239,6 +244,7 @@ cdef int recover(Chan* c, Bell* bell) noexcept nogil:
     cdef int i, unread = 0
     if load64_acquire(&h.magic) != CHANNEL_MAGIC:
         channel_format(c)
+    tasks_carry_out(h)
     h.epoch += 1
     if h.epoch == 0:
         h.epoch = 1                 # 0 stands for "not found reachable"
@@ -566,8 +572,14 @@ cdef int take_message(Chan* c, Bell* bell, char* buffer, Taken* out,
         channel_unlock(c)
         return CORRUPT
     out.size = size
+    if c.claim != NULL:
+        store64(c.claim, number_of(head))
+        kill_point("take: claimed, not yet taken")
     compiler_fence()
-    store64_release(&h.head, place(position, <uint32_t>head + 1))             # COMMIT
+    if c.flags & CHANNEL_JOINABLE:
+        task_taken(c, place(position, <uint32_t>head + 1))                    # COMMIT in there
+    else:
+        store64_release(&h.head, place(position, <uint32_t>head + 1))         # COMMIT
     kill_point("take: committed")
     compiler_fence()
     if out.page:
@@ -807,9 +819,133 @@ cdef void wake_all(Chan* c) noexcept nogil:
 
 # --- tasks (JoinableQueue) ----------------------------------------------------------------------
 # Tasks put so far are tail's count, so a put and its task are one commit; `done` counts the others.
+#
+# `taker` says how many tasks each process has taken and not done, so that join() can tell when it
+# waits for the dead. A take changes `head` and a count there, a task_done() `done` and a count.
+# What they are to become is logged first; recovery sees by `head` and `done` if it came to pass.
+#
+# A task has no name. task_done() is for the caller's own tasks, if it has any; else for those of a
+# dead process that join() has named (TAKER_LOST); else nobody can say whose task it was, and one
+# more is counted at the end of the table. Who died with more tasks than are counted there has
+# certainly left one. Nobody is blamed whose tasks found no room.
 
 cdef inline uint32_t unfinished(channel* h) noexcept nogil:
     return (<uint32_t>load64_acquire(&h.tail) - load32_acquire(&h.done)) & COUNT_MASK
+
+
+cdef uint32_t TAKER_LOST = 0x80000000u
+
+
+cdef void tasks_carry_out(channel* h) noexcept nogil:
+    """Lock held. Note what the log says, if it came to pass; as often as one likes."""
+    cdef uint32_t i = h.log - 1
+    if h.log == 0:
+        return
+    if h.head == h.log_head and h.done == h.log_done and i <= <uint32_t>TAKERS:
+        h.taker[i].tasks = h.log_tasks
+        kill_point("task: noted, its taker not yet")
+        h.taker[i].owner = h.log_owner if h.log_tasks else 0
+        kill_point("task: noted")
+    store32_release(&h.log, 0)
+    kill_point("task: log closed")
+
+
+cdef void task_log(channel* h, uint32_t i, uint32_t owner, uint64_t tasks, uint64_t head,
+                   uint32_t done) noexcept nogil:
+    """Lock held. Change `head` or `done`, and what is noted of a process."""
+    done &= COUNT_MASK
+    h.log_owner = owner
+    h.log_tasks = tasks
+    h.log_head = head
+    h.log_done = done
+    kill_point("task: log begun")
+    store32_release(&h.log, i + 1)
+    kill_point("task: logged")
+    store64_release(&h.head, head)                                            # COMMIT of a take
+    kill_point("task: head written")
+    store32_release(&h.done, done)                                           # COMMIT of task_done()
+    kill_point("task: done written")
+    tasks_carry_out(h)
+
+
+cdef void task_taken(Chan* c, uint64_t head) noexcept nogil:
+    """Lock held. Commit a take, and note who has the task now."""
+    cdef channel* h = c.h
+    cdef uint32_t i
+    if h.taker[c.taker].owner != me():          # then we have none elsewhere
+        i = 0
+        while i < <uint32_t>TAKERS and h.taker[i].owner:
+            i += 1
+        if i == <uint32_t>TAKERS:
+            store64_release(&h.head, head)
+            return
+        c.taker = i
+        h.taker[i].tasks = 0
+    task_log(h, c.taker, me(), h.taker[c.taker].tasks + 1, head, h.done)
+
+
+cdef void task_done(Chan* c) noexcept nogil:
+    """Lock held. Count a task as done."""
+    cdef channel* h = c.h
+    cdef uint32_t i = c.taker, owner = me()
+    if h.taker[i].owner == owner:
+        task_log(h, i, owner, h.taker[i].tasks - 1, h.head, h.done + 1)
+    else:
+        i = 0
+        while i < <uint32_t>TAKERS and not h.taker[i].owner & TAKER_LOST:
+            i += 1
+        if i < <uint32_t>TAKERS:
+            task_log(h, i, h.taker[i].owner, h.taker[i].tasks - 1, h.head, h.done + 1)
+        else:
+            task_log(h, TAKERS, 0, h.taker[TAKERS].tasks + 1, h.head, h.done + 1)
+
+
+cdef void tasks_forget(channel* h) noexcept nogil:
+    """Lock held, all tasks done: what is still noted was done by others than its takers."""
+    cdef int i
+    if h.taker[TAKERS].tasks == 0:
+        return
+    for i in range(TAKERS):
+        if h.taker[i].owner and h.taker[i].tasks:
+            h.taker[i].owner = 0
+            kill_point("task: a taker forgotten")
+    h.taker[TAKERS].tasks = 0
+    kill_point("task: all takers forgotten")
+
+
+cdef int task_lost(Chan* c, Bell* bell, uint32_t* dead, uint64_t* tasks) noexcept nogil:
+    """OK if a dead process has certainly left tasks, and how many at least; WOULD_BLOCK if not."""
+    cdef uint32_t owner
+    cdef uint64_t others
+    cdef int i, r
+    repair(c, bell)
+    for i in range(TAKERS):
+        owner = load32_acquire(&c.h.taker[i].owner)
+        if not owner or not owner & TAKER_LOST and not owner_dead(owner):
+            continue
+        r = channel_lock(c, bell, True)
+        if r != OK:
+            return r
+        others = c.h.taker[TAKERS].tasks
+        dead[0] = c.h.taker[i].owner
+        tasks[0] = c.h.taker[i].tasks
+        if dead[0] == owner and tasks[0] > others:
+            store32_release(&c.h.taker[i].owner, owner | TAKER_LOST)
+            kill_point("task: the dead named")
+            channel_unlock(c)
+            tasks[0] -= others
+            return OK
+        channel_unlock(c)
+    return WOULD_BLOCK
+
+
+cdef void tasks_leave(Chan* c, Bell* bell) noexcept nogil:
+    """At a normal end: another may be meant to finish what this process has taken."""
+    if c.h.taker[c.taker].owner != me() or channel_lock(c, bell, True) != OK:
+        return
+    if c.h.taker[c.taker].owner == me():
+        store32_release(&c.h.taker[c.taker].owner, OWNER_ORPHAN)
+    channel_unlock(c)
 
 
 cdef int task_finish(Chan* c, Bell* bell) noexcept nogil:
@@ -821,10 +957,10 @@ cdef int task_finish(Chan* c, Bell* bell) noexcept nogil:
     if unfinished(c.h) == 0:
         channel_unlock(c)
         return WOULD_BLOCK
-    store32_release(&c.h.done, (c.h.done + 1) & COUNT_MASK)
-    kill_point("task: counted as done")
+    task_done(c)
     last = unfinished(c.h) == 0
     if last:
+        tasks_forget(c.h)
         store32_release(&c.h.joiners, c.h.joiners + 1)
         kill_point("task: the last, nobody woken")
     channel_unlock(c)

@@ -426,12 +426,13 @@ def open_pipe(cls, bint duplex, uint64_t capacity, uint64_t max_bytes):
     return connect(cls, segment, (0, -1), (-1, 0))
 
 
-def open_queue(cls, uint32_t maxsize, uint64_t capacity, uint64_t max_bytes):
+def open_queue(cls, uint32_t maxsize, uint64_t capacity, uint64_t max_bytes, bint joinable=False):
     """Make the channel of a queue: its reading and its writing end, see open_pipe().
 
-    `maxsize` is in messages, 0 for unbounded.
+    `maxsize` is in messages, 0 for unbounded; `joinable` that it notes who takes them.
     """
-    cdef ChannelSegment segment = new_channels(b"mpipc-queue", 0, maxsize, capacity, max_bytes)
+    cdef ChannelSegment segment = new_channels(b"mpipc-queue", CHANNEL_JOINABLE if joinable else 0,
+                                               maxsize, capacity, max_bytes)
     return connect(cls, segment, (0, -1), (-1, 0))
 
 
@@ -504,6 +505,36 @@ cdef class SimpleQueueCore(QueueEnds):
     def get(self):
         """Take and return the oldest item; waits for one."""
         return self.take(NEVER)
+
+    # What a pool needs to know which task a killed worker had.
+
+    def _put_at_once(self, obj):
+        """As put(), but the queue may hold more than it should: nobody is waited for."""
+        cdef Chan* c = self.channel()
+        cdef uint64_t limit = c.maxbytes
+        c.maxbytes = 0
+        try:
+            self.put(obj)
+        finally:
+            c.maxbytes = limit
+
+    def _claim(self, word):
+        """Have each get() of this process note the number of its item in `word`, shared memory.
+
+        Items are numbered from 1 to 2^28, and again from 1, as they were put. The number is there
+        before the item leaves the queue, so a killed process may have noted one that another took.
+        """
+        cdef object view = memoryview(word)
+        cdef Py_buffer* buffer = PyMemoryView_GET_BUFFER(view)
+        if buffer.readonly or buffer.len < 8 or <size_t>buffer.buf % 8:
+            raise ValueError(f"word must be 8 bytes, aligned and writable, not {word!r}")
+        self.channel().claim = <uint64_t*>buffer.buf
+        self.segment.claimed = view
+
+    def _has_left(self, uint32_t number):
+        """Whether the item of that number, put within the last 2^27, has been taken."""
+        cdef uint64_t head = load64_acquire(&self.channel().h.head)
+        return (<uint32_t>head - number) & COUNT_MASK <= COUNT_MASK >> 1
 
 
 cdef class QueueCore(QueueEnds):
@@ -603,8 +634,10 @@ cdef class QueueCore(QueueEnds):
         raise failure(r, 0)
 
     def _join_tasks(self):
-        """Wait until every task that was put has been done."""
+        """Wait until every task that was put has been done; raises OwnerDied if a taker died."""
         cdef Chan* c = self.channel()
+        cdef uint32_t dead = 0
+        cdef uint64_t tasks = 0
         cdef int r
         while True:
             with nogil:
@@ -612,6 +645,24 @@ cdef class QueueCore(QueueEnds):
             if r == OK:
                 return
             PyErr_CheckSignals()
+            if not c.flags & CHANNEL_JOINABLE:
+                continue
+            with nogil:
+                r = task_lost(c, &self.door.bell, &dead, &tasks)
+            if r == OK:
+                dead &= OWNER_PID
+                raise OwnerDied(
+                    f"process {dead} died with {tasks} task{'s' if tasks > 1 else ''} that it had "
+                    "taken and not finished; put them again if they are to be done, and call "
+                    "task_done() once for each that is lost", dead)
+            if r != WOULD_BLOCK:
+                raise failure(r, 0)
+
+    def _leave_tasks(self):
+        """At a normal end of the process: its tasks are no lost ones."""
+        if self.c != NULL and self.c.flags & CHANNEL_JOINABLE:
+            with nogil:
+                tasks_leave(self.c, &self.door.bell)
 
     def _unfinished(self):
         """Tasks put and not yet done."""

@@ -37,6 +37,13 @@
  *   152    8    rung_at    lock                       when a sleeper was last woken, monotonic ns
  *   160    4    rung_on    lock                       on which processor
  *   192    84   free_list  lock                       first free extent of 2^i pages and more
+ *   276    4    log        lock                       0: none | index in taker[] + 1
+ *   280    8    log_head   lock                        what head, done and taker[] are to become
+ *   288    8    log_tasks  lock
+ *   296    4    log_owner  lock
+ *   300    4    log_done   lock
+ *   304    16*n taker      lock                        tasks taken and not done, by owner tag; the
+ *                                                      last: done by processes that had taken none
  *
  * lock word: 0 free | tid held | tid+WAITERS held, somebody sleeps | OWNER_DIED kernel's mark:
  *   whoever locks next recovers before anything else.
@@ -62,10 +69,12 @@
 #include <stdint.h>
 
 #define CHANNEL_MAGIC 0x314c4e4843504d21ull
-#define CHANNEL_VERSION 1u
+#define CHANNEL_VERSION 2u
 #define CHANNEL_STRIDE (1ull << 40)
 #define FREE_LISTS 21
 #define CHANNEL_WAITS_ON_FD 1u /* flags: long sleeps are on the doorbell */
+#define CHANNEL_JOINABLE 2u    /* flags: takers are noted */
+#define TAKERS 128
 
 #define PAGE_SHIFT 12
 #define PAGE_BYTES (1ull << PAGE_SHIFT)
@@ -82,6 +91,12 @@
 
 #define EXTENT_FREE 0u
 #define EXTENT_LINKED 0x80000000u
+
+typedef struct taker {
+    uint32_t owner;
+    uint32_t pad;
+    uint64_t tasks;
+} taker;
 
 typedef struct channel {
     uint64_t magic;
@@ -114,6 +129,12 @@ typedef struct channel {
     int32_t rung_on;
     char line2[28];
     uint32_t free_list[FREE_LISTS];
+    uint32_t log;
+    uint64_t log_head;
+    uint64_t log_tasks;
+    uint32_t log_owner;
+    uint32_t log_done;
+    taker taker[TAKERS + 1];
 } channel;
 
 typedef struct extent {
@@ -158,6 +179,24 @@ typedef struct condition {
     uint64_t slot[CONDITION_SLOTS];
 } condition;
 
+/* struct undo_table: a semaphore that gives back the units of a killed holder.
+ *
+ *   offset size field      writer                          order
+ *   0      8    word       lock; SLEEPERS by any sleeper   value and SLEEPERS, as in other semaphores
+ *   8      4    lock       robust lock word                as a channel's
+ *   12     4    log_value  lock
+ *   16     8    log_slot   lock; COMMIT of a change        0: none | index + 1 << 32 | units
+ *   24     8*n  slot[]     lock                            0: free | owner << 32 | units it holds */
+#define UNDO_SLOTS 125
+
+typedef struct undo_table {
+    uint64_t word;
+    uint32_t lock;
+    uint32_t log_value;
+    uint64_t log_slot;
+    uint64_t slot[UNDO_SLOTS];
+} undo_table;
+
 #define AT(type, field, offset) \
     _Static_assert(offsetof(struct type, field) == (offset), #type "." #field)
 AT(channel, magic, 0);
@@ -175,13 +214,17 @@ AT(channel, read_at, 128);
 AT(channel, epoch, 140);
 AT(channel, rung_at, 152);
 AT(channel, free_list, 192);
+AT(channel, log, 276);
+AT(channel, taker, 304);
 AT(extent, epoch, 8);
 AT(record, page, 12);
 AT(condition, slot, 16);
+AT(undo_table, slot, 24);
 _Static_assert(sizeof(struct channel) <= PAGE_BYTES, "the header is one page");
 _Static_assert(sizeof(struct extent) == 64, "payload starts on a cache line");
 _Static_assert(sizeof(struct record) == 16, "records are 16-aligned");
 _Static_assert(sizeof(struct condition) == 512, "one arena block");
+_Static_assert(sizeof(struct undo_table) == 1024, "one arena block");
 #undef AT
 
 #endif

@@ -3,13 +3,18 @@ from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 cdef extern from "_native/layout.h" nogil:
     uint64_t CHANNEL_MAGIC, CHANNEL_STRIDE, PAGE_BYTES
-    uint32_t CHANNEL_VERSION, CHANNEL_WAITS_ON_FD, COUNT_MASK
+    uint32_t CHANNEL_VERSION, CHANNEL_WAITS_ON_FD, CHANNEL_JOINABLE, COUNT_MASK
     int FREE_LISTS, PAGE_SHIFT, COUNT_BITS
     uint32_t FIRST_CHUNK_PAGES, CHUNK_PAGES, INLINE_MAX
     uint32_t RECORD_INLINE, RECORD_EXTENT, RECORD_JUMP
     uint32_t EXTENT_FREE, EXTENT_LINKED
     int CONDITION_SLOTS
+    int UNDO_SLOTS, TAKERS
     uint32_t SLOT_FREE, SLOT_WAITING, SLOT_NOTIFIED, SLOT_STATE
+
+    ctypedef struct taker:
+        uint32_t owner
+        uint64_t tasks
 
     ctypedef struct channel:
         uint64_t magic
@@ -40,6 +45,12 @@ cdef extern from "_native/layout.h" nogil:
         int64_t rung_at
         int32_t rung_on
         uint32_t* free_list
+        uint32_t log
+        uint64_t log_head
+        uint64_t log_tasks
+        uint32_t log_owner
+        uint32_t log_done
+        taker* taker
 
     ctypedef struct extent:
         uint64_t desc
@@ -57,4 +68,11 @@ cdef extern from "_native/layout.h" nogil:
         uint32_t next
         uint32_t crowd
         uint32_t crowded
+        uint64_t* slot
+
+    ctypedef struct undo_table:
+        uint64_t word
+        uint32_t lock
+        uint32_t log_value
+        uint64_t log_slot
         uint64_t* slot

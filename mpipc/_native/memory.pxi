@@ -235,6 +235,7 @@ cdef class ChannelSegment(Segment):
 
     cdef Chan chan[2]
     cdef readonly tuple options     # (flags, maxsize, maxbytes, maxpages, stride)
+    cdef object claimed             # what a channel's `claim` points into
 
     cdef void describe(self):
         cdef int i
@@ -263,8 +264,9 @@ cdef class ChannelSegment(Segment):
         Returns
         -------
         dict
-            The header's fields by their names, and ``extents``: a list of (page, pages, holder),
-            holder being ``"free"``, ``"linked"`` or the pid of the process that holds it.
+            The header's fields by their names; ``takers``: how many tasks each process, by its
+            pid, has taken and not done; ``extents``: a list of (page, pages, holder), holder being
+            ``"free"``, ``"linked"`` or the pid of the process that holds it.
         """
         cdef Chan* c = self.open(which)
         cdef Bell nobody
@@ -298,6 +300,8 @@ cdef class ChannelSegment(Segment):
             "maxpages": h.maxpages, "maxsize": h.maxsize, "maxbytes": h.maxbytes,
             "exposed": bool(h.exposed), "bells": h.bells, "spare": h.spare, "epoch": h.epoch,
             "get_tickets": h.get_given - h.get_called, "put_tickets": h.put_given - h.put_called,
+            "takers": {h.taker[i].owner & OWNER_PID: h.taker[i].tasks
+                       for i in range(TAKERS) if h.taker[i].owner},
             "extents": extents,
         }
 

@@ -74,7 +74,7 @@ cdef bint thread_gone(uint32_t tid) noexcept nogil:
     return read_start_time(tid, &start, &state) == 0 and (state == ZOMBIE or state == DEAD)
 
 
-cdef bint owner_dead(uint32_t owner) noexcept nogil:
+cpdef bint owner_dead(uint32_t owner) noexcept nogil:
     """Whether the process is gone or a zombie. In doubt (no /proc) it lives. About 10 us."""
     cdef uint64_t start = 0
     cdef char state = 0
@@ -86,3 +86,8 @@ cdef bint owner_dead(uint32_t owner) noexcept nogil:
     if read_start_time(pid, &start, &state) < 0:
         return kill(pid, 0) < 0 and errno == ESRCH
     return state == ZOMBIE or state == DEAD or owner_tag(pid, start) != owner
+
+
+def own_tag():
+    """The owner tag of this process."""
+    return me()

@@ -103,6 +103,8 @@ ctypedef struct Chan:
     Spin get_spin
     Spin put_spin
     uint64_t head_seen      # by the last put that found a long backlog
+    uint64_t* claim         # where a take notes which message it is about to take, or NULL
+    uint32_t taker          # where this process's tasks are noted, if it has any
 
 
 cdef inline extent* extent_at(Chan* c, uint32_t page) noexcept nogil:

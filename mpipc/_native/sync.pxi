@@ -149,6 +149,7 @@ cdef class SemLock:
     cdef object __weakref__
     cdef Block block
     cdef uint64_t* word
+    cdef undo_table* undo             # the same, of a semaphore that gives back what the dead hold
     cdef readonly int kind
     cdef readonly uint32_t maxvalue
     cdef bint owned             # the word carries an owner
@@ -170,10 +171,11 @@ cdef class SemLock:
         spin_start(&self.spin)
 
     cdef int attach(self, Block block, int kind, uint32_t maxvalue, bint owned,
-                    int on_owner_death) except -1:
+                    int on_owner_death, bint undone) except -1:
         self.on_owner_death = on_owner_death
-        self.block = block
+        self.block = checked(block, sizeof(undo_table) if undone else sizeof(uint64_t))
         self.word = <uint64_t*>block.data
+        self.undo = <undo_table*>block.data if undone else NULL
         self.kind = kind
         self.maxvalue = maxvalue
         self.owned = owned
@@ -181,7 +183,7 @@ cdef class SemLock:
             link_lock(self)
         return 0
 
-    def _open(self, int kind, value, maxvalue, bint owned, on_owner_death="warn"):
+    def _open(self, int kind, value, maxvalue, bint owned, on_owner_death="warn", undo=False):
         """Make the shared word. Called by the constructors of the public classes."""
         if on_owner_death != "hang" and on_owner_death not in OWNER_DEATH:
             raise ValueError(
@@ -190,7 +192,8 @@ cdef class SemLock:
             owned = False
         if not 0 <= value <= maxvalue <= self.SEM_VALUE_MAX:
             raise ValueError(f"value must be between 0 and {maxvalue}, got {value}")
-        self.attach(new_block(LINE), kind, maxvalue, owned, OWNER_DEATH.get(on_owner_death, 0))
+        self.attach(new_block(sizeof(undo_table) if undo else LINE), kind, maxvalue, owned,
+                    OWNER_DEATH.get(on_owner_death, 0), undo)
         store64_release(self.word, value)
 
     def __dealloc__(self):
@@ -244,6 +247,8 @@ cdef class SemLock:
         if self.mine() and self.kind == 0:
             self.count += 1
             return True
+        if self.undo != NULL:
+            return self.acquire_noted(block, deadline)
         if try_take(self.word, owner):
             self.took()
             return True
@@ -270,6 +275,41 @@ cdef class SemLock:
             tell_of_death(self)
         return True
 
+    cdef bint acquire_noted(self, bint block, int64_t deadline) except -1:
+        """acquire() of a semaphore that notes who holds what."""
+        cdef int64_t tick = 0
+        cdef int r
+        while True:
+            with nogil:
+                r = undo_take(self.undo, tick != 0)
+            if r == OK:
+                self.took()
+                return True
+            if r != WOULD_BLOCK:
+                raise failure(r, 0)
+            if not block or deadline == 0:
+                if self.looked_at + FIRST_SLICE_NS > monotonic_ns():
+                    return False
+                self.looked_at = monotonic_ns()
+                r = PAUSED
+            else:
+                with nogil:
+                    r = undo_sleep(self.undo, &tick, deadline)
+            if r == TIMED_OUT:
+                return False
+            if r == PAUSED:
+                PyErr_CheckSignals()
+                with nogil:
+                    undo_reclaim(self.undo, self.maxvalue)
+
+    cdef bint give_noted(self) except -1:
+        cdef int r
+        with nogil:
+            r = undo_give(self.undo, self.maxvalue)
+        if r != OK and r != WOULD_BLOCK:
+            raise failure(r, 0)
+        return r == OK
+
     def release(self):
         """Give the lock or a unit back.
 
@@ -289,7 +329,7 @@ cdef class SemLock:
         elif self.process != process_generation:
             self.mine()
         self.inherited = 0
-        if not give(self.word, self.maxvalue):
+        if not self.give_noted() if self.undo != NULL else not give(self.word, self.maxvalue):
             raise ValueError("semaphore or lock released too many times")
         self.count -= 1
 
@@ -348,11 +388,12 @@ cdef class SemLock:
             raise RuntimeError(
                 "A SemLock created in a fork context cannot be given to a process that is spawned: "
                 "make it with the context that starts the process")
-        return self.block, self.kind, self.maxvalue, self.owned, self.on_owner_death
+        return (self.block, self.kind, self.maxvalue, self.owned, self.on_owner_death,
+                self.undo != NULL)
 
     def __setstate__(self, tuple state):
-        block, kind, maxvalue, owned, on_owner_death = state
-        self.attach(checked(block, sizeof(uint64_t)), kind, maxvalue, owned, on_owner_death)
+        block, kind, maxvalue, owned, on_owner_death, undo = state
+        self.attach(block, kind, maxvalue, owned, on_owner_death, undo)
 
 
 cdef int tell_of_death(SemLock lock) except -1:
@@ -574,6 +615,10 @@ cdef class ConditionCore:
         """Wake all that wait. The lock must be held."""
         assert self._lock._semlock._is_mine(), "lock is not owned"
         condition_notify(self.c, 0x7fffffff)
+
+    def _wake_all(self):
+        """Notify all; how many are sure to wake: those without a slot are not among them."""
+        return condition_notify(self.c, 0x7fffffff)
 
     def _waiters(self):
         """How many wait now."""

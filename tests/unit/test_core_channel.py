@@ -217,3 +217,31 @@ def test_a_refused_message_leaves_no_memory_taken():
         os._exit(2)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     assert queue.get() == 1
+
+
+def test_a_take_notes_which_message_it_takes():
+    context = mpipc.get_context("shm", start_method="fork")
+    queue, word = context.SimpleQueue(), context.RawArray("Q", 1)
+    for item in "abc":
+        queue.put(item)
+    assert not queue._has_left(1)
+    queue._claim(word)
+    for number, item in enumerate("abc", 1):
+        assert queue.get() == item and word[0] == number
+        assert queue._has_left(number) and not queue._has_left(number + 1)
+
+
+@pytest.mark.parametrize("word", [bytearray(7), bytes(8), memoryview(bytearray(24))[1:10]])
+def test_a_word_for_notes_must_be_one(word):
+    with pytest.raises(ValueError, match="word must be 8 bytes, aligned and writable"):
+        mpipc.get_context("shm", start_method="fork").SimpleQueue()._claim(word)
+
+
+def test_a_put_that_waits_for_nobody():
+    queue = mpipc.get_context("shm", start_method="fork").SimpleQueue()
+    queue.put(bytes(1 << 20))
+    queue._put_at_once(bytes(9 << 20))
+    full = Background(queue.put, b"x")
+    assert full.blocked()
+    assert [len(queue.get()) for _ in range(3)] == [1 << 20, 9 << 20, 1]
+    full.result()
