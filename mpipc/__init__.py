@@ -9,7 +9,7 @@ Nothing else happens before a context is used: no extension is loaded, no memory
 """
 
 from ._registry import MechanismSpec, context_names, get_context, mechanisms, register
-from .errors import OwnerDied, OwnerDiedWarning, SegmentCorrupt
+from .errors import OwnerDied, OwnerDiedWarning, SegmentCorrupt, WorkerLost
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ __all__ = [
     "OwnerDied",
     "OwnerDiedWarning",
     "SegmentCorrupt",
+    "WorkerLost",
     "__version__",
     "context_names",
     "get_context",

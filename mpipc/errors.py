@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["OwnerDied", "OwnerDiedWarning", "SegmentCorrupt"]
+__all__ = ["OwnerDied", "OwnerDiedWarning", "SegmentCorrupt", "WorkerLost"]
 
 
 class SegmentCorrupt(OSError):
@@ -24,6 +24,29 @@ class OwnerDied(RuntimeError):
 
     def __reduce__(self) -> tuple[type[OwnerDied], tuple[str, int]]:
         return type(self), (str(self), self.pid)
+
+
+class WorkerLost(RuntimeError):
+    """A worker of a Pool was killed, or ended, with a task in its hands.
+
+    Attributes
+    ----------
+    pid : int
+        The worker.
+    exitcode : int
+        Its exit status, or the negative number of the signal that killed it.
+    task : str
+        The name of the function that it was to call.
+    """
+
+    def __init__(self, message: str, pid: int, exitcode: int, task: str) -> None:
+        super().__init__(message)
+        self.pid = pid
+        self.exitcode = exitcode
+        self.task = task
+
+    def __reduce__(self) -> tuple[type[WorkerLost], tuple[str, int, int, str]]:
+        return type(self), (str(self), self.pid, self.exitcode, self.task)
 
 
 class OwnerDiedWarning(RuntimeWarning):

@@ -1,12 +1,176 @@
-"""The pool: stock's, over a context whose queues are ours."""
+"""The pool: stock's, which fails the task of a killed worker instead of waiting for it.
+
+Each worker has a word in shared memory with the number of the task that it has in hand: written
+before the task leaves the queue, cleared once the result is in the other. The parent numbers tasks
+in the order in which it puts them. When a worker has ended with a number in its word, that task is
+answered with :class:`WorkerLost`, behind whatever the worker had still sent; only the first answer
+counts.
+"""
 
 from __future__ import annotations
 
+import signal
+from functools import partial
+from multiprocessing.pool import mapstar, starmapstar  # type: ignore[attr-defined]
+
 from .. import _stock
 from .._replacement import Replacement
+from ..errors import WorkerLost
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
 __all__ = ["Pool"]
 
+NUMBERS = 1 << 28
+# An answer to no job; stock drops it.
+NO_ANSWER = None, None, None
+
 
 class Pool(_stock.Pool, metaclass=Replacement):
-    """Stock's pool. Its task and result queues are the context's ``SimpleQueue``."""
+    """Stock's pool, in which the task of a worker that was killed raises ``WorkerLost``.
+
+    Its task and result queues are the context's ``SimpleQueue``.
+    """
+
+    def _setup_queues(self) -> None:
+        super()._setup_queues()  # type: ignore[misc]
+        workers = _Workers(self._ctx, self._inqueue, self._outqueue)  # type: ignore[attr-defined]
+        self._pool = workers
+        self._quick_put, self._quick_get = workers.put, workers.get
+        # Not a method: the threads of a pool must not keep it alive.
+        self.Process = partial(workers.create, self.Process)  # type: ignore[method-assign]
+
+
+class _Workers(list["Any"]):
+    """What stock keeps as its list of workers; an ended one leaves it. Knows who has which task."""
+
+    def __init__(self, ctx: Any, inqueue: Any, outqueue: Any) -> None:
+        super().__init__()
+        self._ctx = ctx
+        self._inqueue = inqueue
+        self._send = inqueue._writer.send
+        self._receive = outqueue._reader.recv
+        # Whether the queues are those of the core, by which no kill is too quick for us.
+        self._exact = hasattr(inqueue, "_claim")
+        self._answer = outqueue._put_at_once if self._exact else outqueue.put
+        self._number = 0
+        self._sent: dict[tuple[int, int], tuple[int, Callable[..., Any]]] = {}
+        self._words: dict[Any, Any] = {}
+        self._free_words: list[Any] = []
+
+    def put(self, task: Any) -> None:
+        """Send a task, or None, to whoever takes it."""
+        number = self._number % NUMBERS + 1
+        if task is not None:
+            job, i, func, args, _ = task
+            if func is mapstar or func is starmapstar:
+                func = args[0][0]
+            self._sent[job, i] = number, func
+        try:
+            self._send(task if self._exact else (number, task))
+        except BaseException:
+            if task is not None:
+                del self._sent[job, i]
+            raise
+        self._number = number
+
+    def get(self) -> Any:
+        """Receive an answer; of two to the same task only the first is one."""
+        answer = self._receive()
+        if answer is not None and self._sent.pop(answer[:2], None) is None:
+            return NO_ANSWER
+        return answer
+
+    def create(self, new: Callable[..., Any], ctx: Any, *, args: Any, **kwds: Any) -> Any:
+        """Make a worker's process."""
+        inqueue, outqueue, *rest = args
+        word = self._free_words.pop() if self._free_words else self._ctx.RawArray("Q", 1)
+        word[0] = 0
+        inbox = _ClaimingInbox if self._exact else _NumberedInbox
+        ends = inbox(inqueue, word), _Outbox(outqueue, word)
+        worker = new(ctx, args=(*ends, *rest), **kwds)
+        self._words[worker] = word
+        return worker
+
+    def __delitem__(self, index: Any) -> None:
+        worker = self[index]
+        super().__delitem__(index)
+        word = self._words.pop(worker)
+        if word[0]:
+            self._fail(worker, word[0])
+        self._free_words.append(word)
+
+    def _fail(self, worker: Any, number: int) -> None:
+        """Answer the task that an ended worker had in hand, if it had."""
+        # It may have been killed just before it took it. Whoever else did had noted it before it
+        # left the queue, hence the order; if its word is clear again, its answer is sent.
+        if self._exact and not self._inqueue._has_left(number):
+            return
+        if any(word[0] == number for word in self._words.values()):
+            return
+        for (job, i), (sent, func) in list(self._sent.items()):
+            if sent == number:
+                name = getattr(func, "__qualname__", None) or repr(func)
+                error = WorkerLost(
+                    f"worker {worker.pid} {ending(worker.exitcode)} while it had {name}() to do; "
+                    "that task may be half done, the pool goes on without it",
+                    worker.pid,
+                    worker.exitcode,
+                    name,
+                )
+                self._answer((job, i, (False, error)))
+
+
+class _ClaimingInbox:
+    """The task queue in a worker; its core notes the number of a task in the worker's word."""
+
+    def __init__(self, queue: Any, word: Any) -> None:
+        self._queue = queue
+        self._writer = queue._writer
+        self._word = word
+
+    @property
+    def get(self) -> Any:
+        """The queue's own method: a worker asks for it once, when it begins."""
+        self._queue._claim(self._word)
+        return self._queue.get
+
+
+class _NumberedInbox:
+    """The same over any queue. Of a worker killed inside ``get`` it does not know the task."""
+
+    def __init__(self, queue: Any, word: Any) -> None:
+        self._queue = queue
+        self._writer = queue._writer
+        self._word = word
+
+    def get(self) -> Any:
+        number, task = self._queue.get()
+        self._word[0] = number
+        return task
+
+
+class _Outbox:
+    """The result queue in a worker."""
+
+    def __init__(self, queue: Any, word: Any) -> None:
+        self._queue = queue
+        self._reader = queue._reader
+        self._word = word
+
+    def put(self, answer: Any) -> None:
+        self._queue.put(answer)
+        self._word[0] = 0
+
+
+def ending(exitcode: int) -> str:
+    """How a process ended, in words."""
+    if exitcode >= 0:
+        return f"ended with exit status {exitcode}"
+    try:
+        return f"was killed by {signal.Signals(-exitcode).name}"
+    except ValueError:
+        return f"was killed by signal {-exitcode}"

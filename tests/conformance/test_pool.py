@@ -6,10 +6,13 @@ import itertools
 import multiprocessing.pool
 import os
 import pickle
+import signal
 import threading
+import time
 
 import pytest
 
+import mpipc
 import workers
 from workers import KIB, MIB, SOON, Background, payload
 
@@ -215,3 +218,203 @@ def test_a_worker_that_leaves_is_replaced(pool):
 
 def test_repr(pool):
     assert "state=RUN" in repr(pool) and "pool_size=2" in repr(pool)
+
+
+# Workers that are killed. Other mechanisms than shm do the same but for the instant of a take.
+
+beyond_stock = pytest.mark.beyond_stock("waits for ever for the task of a killed worker")
+
+
+def kill(*processes):
+    """Kill workers of a pool; they are gone afterwards."""
+    for process in processes:
+        os.kill(process.pid, signal.SIGKILL)
+    multiprocessing.connection.wait([process.sentinel for process in processes], SOON)
+
+
+class Held:
+    """A callback that keeps a pool from receiving more until it is told to go on."""
+
+    def __init__(self):
+        self.begun, self.go = threading.Event(), threading.Event()
+
+    def __call__(self, _):
+        self.begun.set()
+        self.go.wait(SOON)
+
+
+def eventually(condition):
+    """Wait for something that nothing tells of."""
+    deadline = time.monotonic() + SOON
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+@beyond_stock
+@pytest.mark.parametrize(
+    "task, argument, exitcode, ending",
+    [
+        (workers.die, signal.SIGKILL, -signal.SIGKILL, "was killed by SIGKILL"),
+        (workers.die, signal.SIGTERM, -signal.SIGTERM, "was killed by SIGTERM"),
+        (workers.die, signal.SIGRTMIN + 1, -signal.SIGRTMIN - 1, "was killed by signal"),
+        (os._exit, 7, 7, "ended with exit status 7"),
+        (workers.exit_with, 0, 0, "ended with exit status 0"),
+    ],
+)
+def test_the_task_of_a_killed_worker_is_lost(pool, task, argument, exitcode, ending):
+    pids = {process.pid for process in pool._pool}
+    with pytest.raises(mpipc.WorkerLost, match=ending) as caught:
+        pool.apply_async(task, (argument,)).get(SOON)
+    error = caught.value
+    assert isinstance(error, RuntimeError) and error.pid in pids
+    assert (error.exitcode, error.task) == (exitcode, task.__name__)
+    assert str(error.pid) in str(error) and f"{task.__name__}()" in str(error)
+    again = pickle.loads(pickle.dumps(error))
+    assert (str(again), vars(again)) == (str(error), vars(error))
+    assert pool.map(workers.square, range(20)) == [value * value for value in range(20)]
+    eventually(lambda: len(pool._pool) == 2)
+
+
+@beyond_stock
+def test_maps_raise_and_the_other_tasks_finish(pool):
+    values = range(10)
+    lost = pytest.raises(mpipc.WorkerLost, match="square_or_die")
+    other = pool.map_async(workers.square, range(100), 1)
+    with lost:
+        pool.map(workers.square_or_die, values, 1)
+    with lost:
+        pool.map(workers.square_or_die, values)
+    with lost:
+        pool.starmap_async(workers.square_or_die, [(v,) for v in values]).get(SOON)
+    assert other.get(SOON) == [value * value for value in range(100)]
+    results = pool.imap(workers.square_or_die, values)
+    assert [results.next(SOON) for _ in range(3)] == [0, 1, 4]
+    with lost:
+        results.next(SOON)
+    assert list(results) == [value * value for value in values[4:]]
+    results, squares = pool.imap_unordered(workers.square_or_die, values), []
+    with lost:
+        while True:
+            squares.append(results.next(SOON))
+    assert sorted([*squares, *results]) == [v * v for v in values if v != 3]
+    with lost:
+        list(pool.imap(workers.square_or_die, values, chunksize=5))
+
+
+@beyond_stock
+def test_callbacks_are_told(pool):
+    called, done = [], threading.Event()
+
+    def on_error(error):
+        called.append(error)
+        done.set()
+
+    pool.apply_async(workers.die, error_callback=on_error)
+    assert done.wait(SOON) and isinstance(called[0], mpipc.WorkerLost)
+
+
+@beyond_stock
+def test_a_task_that_kills_who_unpickles_it(ctx, pool):
+    if not hasattr(pool._inqueue, "_claim"):
+        pytest.skip("a worker that dies inside get() has noted no task")
+    with pytest.raises(mpipc.WorkerLost, match="identity"):
+        pool.apply_async(workers.identity, (workers.LoadDies(),)).get(SOON)
+
+
+@beyond_stock
+def test_idle_workers_take_nothing_with_them(pool):
+    for _ in range(3):
+        assert pool.map(workers.square, range(20), 1) == [value * value for value in range(20)]
+        kill(*pool._pool)
+    assert pool.apply_async(workers.square, (5,)).get(SOON) == 25
+
+
+@beyond_stock
+def test_a_result_that_was_sent_counts(ctx):
+    # So large that its sender waits until it is taken; meanwhile nothing is taken.
+    size, held = 9 * MIB, Held()
+    with ctx.Pool(1) as pool:
+        first = pool.apply_async(workers.square, (2,), callback=held)
+        assert held.begun.wait(SOON)
+        results = pool.map_async(workers.payload, [size, size], 1)
+        if not hasattr(pool._outqueue, "_put_at_once"):
+            pytest.skip("elsewhere a message is sent when it has been received")
+        eventually(lambda: not pool._outqueue.empty())
+        kill(*pool._pool)
+        held.go.set()
+        assert results.get(SOON) == [payload(size), payload(size)]
+        assert first.get(SOON) == 4
+    pool.join()
+
+
+@beyond_stock
+def test_all_workers_are_killed_at_once(ctx):
+    with ctx.Pool(3) as pool:
+        for _ in range(3):
+            lost = [pool.apply_async(workers.forever) for _ in range(3)]
+            after = [pool.apply_async(workers.square, (value,)) for value in range(5)]
+            eventually(lambda: all(word[0] for word in list(pool._pool._words.values())))
+            kill(*pool._pool)
+            for result in lost:
+                with pytest.raises(mpipc.WorkerLost, match="forever"):
+                    result.get(SOON)
+            assert [result.get(SOON) for result in after] == [0, 1, 4, 9, 16]
+    pool.join()
+
+
+@beyond_stock
+def test_each_task_is_done_once_or_lost(ctx):
+    if not hasattr(ctx.SimpleQueue(), "_claim"):
+        pytest.skip("a worker that dies inside get() has noted no task")
+    number = 400
+    counts = ctx.RawArray("i", number)
+    with ctx.Pool(3, workers.initialise_counts, (counts,), maxtasksperchild=50) as pool:
+        results = [pool.apply_async(workers.count_and_square, (n,)) for n in range(number)]
+        lost = killed = 0
+        for n, result in enumerate(results):
+            if n % 100 == 50:
+                try:
+                    os.kill(pool._pool[0].pid, signal.SIGKILL)
+                    killed += 1
+                except (ProcessLookupError, IndexError):
+                    pass
+            try:
+                assert result.get(SOON) == n * n and counts[n] == 1
+            except mpipc.WorkerLost:
+                lost += 1
+                assert counts[n] <= 1
+        assert lost <= killed
+        pool.close()
+        pool.join()
+
+
+@beyond_stock
+@pytest.mark.parametrize("end", ["close", "terminate"])
+def test_ends_after_kills(ctx, end):
+    pool = ctx.Pool(2)
+    lost = pool.map_async(workers.square_or_die, range(10), 1)
+    getattr(pool, end)()
+    pool.join()
+    if end == "close":
+        with pytest.raises(mpipc.WorkerLost):
+            lost.get(SOON)
+
+
+@beyond_stock
+def test_ends_while_results_wait_and_workers_are_gone(ctx):
+    held = Held()
+    pool = ctx.Pool(2)
+    if not hasattr(pool._outqueue, "_put_at_once"):
+        pool.terminate()
+        pytest.skip("who tells of a lost task may have to wait for room")
+    pool.apply_async(workers.square, (2,), callback=held)
+    assert held.begun.wait(SOON)
+    for _ in range(2):
+        pool.apply_async(workers.payload, (2 * MIB,))
+    eventually(lambda: not pool._outqueue.empty())
+    pool.apply_async(workers.forever)
+    kill(*pool._pool)
+    threading.Timer(0.1, held.go.set).start()
+    pool.terminate()
+    pool.join()
