@@ -283,6 +283,24 @@ def consume(queue: Any, count: int) -> list[Any]:
     return taken
 
 
+def take(queue: Any, count: int) -> None:
+    """Take `count` messages, and leave them undone."""
+    for _ in range(count):
+        queue.get()
+
+
+def take_and_stay(queue: Any, taken: Any) -> None:
+    """Take a message, say so, and go on for ever."""
+    queue.get()
+    hold_event(taken)
+
+
+def tasks_done(queue: Any, count: int) -> None:
+    """Mark tasks as done that somebody else may have taken."""
+    for _ in range(count):
+        queue.task_done()
+
+
 def get_blocked(queue: Any, ready: Any) -> Any:
     """Take one message, saying first that the wait begins."""
     ready.set()
@@ -464,6 +482,19 @@ def broken(barrier: Any, timeout: float = SOON) -> bool:
 def record(value: Any) -> None:
     """Count a call; an action of barriers."""
     value.value += 1
+
+
+def acquire_all(semaphore: Any, count: int) -> None:
+    """Take `count` units."""
+    for _ in range(count):
+        semaphore.acquire()
+
+
+def use_and_release(semaphore: Any, count: int) -> None:
+    """Take a unit and give it back, `count` times."""
+    for _ in range(count):
+        with semaphore:
+            pass
 
 
 def acquire_and_set(lock: Any, event: Any) -> None:
@@ -824,3 +855,29 @@ def array_under_limit(ctx: Any) -> list[Any]:
     kept = ctx.Value("i", 5)
     limit_address_space(32 * MIB)
     return [outcome(ctx.RawArray, "b", 128 * MIB), kept.value]
+
+
+def square_or_die(value: int, signum: int = signal.SIGKILL) -> int:
+    """The square, but three kills."""
+    if value == 3:
+        os.kill(os.getpid(), signum)
+    return value * value
+
+
+def count_and_square(value: int) -> int:
+    """The square; the array that the worker was initialised with counts the calls."""
+    kept[value] += 1
+    return value * value
+
+
+def initialise_counts(counts: Any) -> None:
+    """What `count_and_square` counts in."""
+    global kept
+    kept = counts
+
+
+class LoadDies:
+    """Kills who unpickles it."""
+
+    def __reduce__(self) -> Any:
+        return die, ()

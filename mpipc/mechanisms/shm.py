@@ -7,13 +7,12 @@ the core does not answer is stock's.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from importlib import import_module
 from multiprocessing.context import BaseContext
 
 from .. import _core, _stock
 from .._context import death_policy, max_bytes
-from .._lifetime import watch_exit
+from .._lifetime import leave_orderly, watch_exit
 from .._replacement import Replacement
 from ..adapters.limits import of_process
 from ..objects import connection, queues
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 
     from ..objects.pool import Pool
     from ..objects.sharedctypes import Array, RawArray, RawValue, Value
+    from .shm_barrier import Barrier
 
 __all__ = [
     "Array",
@@ -72,7 +72,14 @@ class Queue(_core.QueueCore, queues.Queue, metaclass=Replacement):
 
 
 class JoinableQueue(queues.JoinableQueue, Queue):
-    """A queue with ``task_done`` and ``join``."""
+    """A queue with ``task_done`` and ``join``, which raises OwnerDied if it waits for the dead."""
+
+    def _open(self, maxsize: int, ctx: BaseContext) -> None:
+        self._attach(*_core.open_queue(Connection, maxsize, 0, max_bytes(ctx), True))
+
+    def _attach(self, reader: _core.ConnectionCore, writer: _core.ConnectionCore) -> None:
+        super()._attach(reader, writer)
+        leave_orderly(self)
 
 
 class SimpleQueue(_core.SimpleQueueCore, queues.SimpleQueue, metaclass=Replacement):
@@ -99,24 +106,35 @@ class RLock(_core.SemLock, _stock.RLock, metaclass=Replacement):
 
 
 class Semaphore(_core.SemLock, _stock.Semaphore, metaclass=Replacement):
-    """A number of units to take and give back."""
+    """A number of units to take and give back.
 
-    def __init__(self, value: int = 1, *, ctx: BaseContext | None) -> None:
+    With ``undo=True`` the units that a process holds when it ends or is killed are given back.
+    """
+
+    def __init__(self, value: int = 1, *, ctx: BaseContext | None, undo: bool = False) -> None:
         value = checked_value(value, self.SEM_VALUE_MAX)
         self._is_fork_ctx = made_for_fork(ctx)
-        self._open(_core.SEMAPHORE, value, self.SEM_VALUE_MAX, False)
+        self._open(_core.SEMAPHORE, value, self.SEM_VALUE_MAX, False, undo=undo)
 
 
 class BoundedSemaphore(_core.SemLock, _stock.BoundedSemaphore, metaclass=Replacement):
-    """A semaphore that cannot be released above its first value. One of 1 is a lock."""
+    """A semaphore that cannot be released above its first value. One of 1 is a lock.
+
+    With ``undo=True`` it is a semaphore, of 1 too, and gives back as that one does.
+    """
 
     def __init__(
-        self, value: int = 1, *, ctx: BaseContext | None, on_owner_death: str | None = None
+        self,
+        value: int = 1,
+        *,
+        ctx: BaseContext | None,
+        on_owner_death: str | None = None,
+        undo: bool = False,
     ) -> None:
         value = checked_value(value, self.SEM_VALUE_MAX)
         self._is_fork_ctx = made_for_fork(ctx)
         policy = on_owner_death or death_policy(ctx)
-        self._open(_core.SEMAPHORE, value, value, value == 1, policy)
+        self._open(_core.SEMAPHORE, value, value, value == 1 and not undo, policy, undo)
 
 
 class Condition(_core.ConditionCore, ConditionSurface, metaclass=Replacement):
@@ -135,30 +153,15 @@ class Event(_core.EventCore, _stock.Event, metaclass=Replacement):
         self._open()
 
 
-class Barrier(_stock.Barrier, metaclass=Replacement):
-    """Stock's barrier, over a condition and memory of ours."""
-
-    def __init__(
-        self,
-        parties: int,
-        action: Callable[[], object] | None = None,
-        timeout: float | None = None,
-        *,
-        ctx: BaseContext,
-    ) -> None:
-        # Two C ints: the state and how many have come. A new block is zeroed.
-        state = (parties, action, timeout, ctx.Condition(), _core.new_block(8))
-        self.__setstate__(state)  # type: ignore[attr-defined]
-
-
 def limits() -> dict[str, Any]:
     """What a process may have open, and how large a file in memory may be."""
     os.close(os.memfd_create("mpipc-probe", os.MFD_CLOEXEC))
     return of_process("RLIMIT_NOFILE", "RLIMIT_FSIZE")
 
 
-# They load ctypes and more, which most processes never need.
+# Most processes never need them, and some load ctypes and more.
 LATER = {
+    "Barrier": "mpipc.mechanisms.shm_barrier",
     "Pool": "mpipc.objects.pool",
     **dict.fromkeys(["Array", "RawArray", "RawValue", "Value"], "mpipc.objects.sharedctypes"),
     "wrappers": "mpipc.mechanisms.shm_wrappers",

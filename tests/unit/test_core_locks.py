@@ -146,6 +146,101 @@ def test_units_of_a_killed_process_stay_taken(context):
     assert semaphore.get_value() == 1
 
 
+UNDOING = ["Semaphore", "BoundedSemaphore"]
+
+
+@pytest.mark.parametrize("kind", UNDOING)
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_units_of_a_killed_process_come_back(method, kind):
+    context = mpipc.get_context("shm", start_method=method)
+    semaphore = getattr(context, kind)(3, undo=True)
+    semaphore.acquire()
+    child = ended(context, workers.then_die, workers.acquire_all, semaphore, 2)
+    assert child.exitcode < 0
+    assert semaphore.get_value() == 0
+    assert semaphore.acquire(timeout=SOON)
+    assert semaphore.acquire(timeout=SOON)
+    assert not semaphore.acquire(False)
+    for _ in range(3):
+        semaphore.release()
+    if kind == "BoundedSemaphore":
+        with pytest.raises(ValueError, match="released too many times"):
+            semaphore.release()
+    assert semaphore.get_value() == 3
+
+
+@pytest.mark.parametrize("kind", UNDOING)
+def test_a_sleeper_gets_the_unit_of_who_is_killed(context, kind):
+    semaphore = getattr(context, kind)(1, undo=True)
+    held = context.Event()
+    child = context.Process(target=workers.hold, args=(semaphore, held, context.Event()))
+    child.start()
+    assert held.wait(SOON)
+    sleeper = workers.Background(semaphore.acquire)
+    assert sleeper.blocked()
+    child.kill()
+    child.join()
+    assert sleeper.result() is True
+    assert semaphore.get_value() == 0
+
+
+def test_who_only_tries_gets_a_dead_holders_unit_too(context):
+    semaphore = context.Semaphore(1, undo=True)
+    ended(context, workers.then_die, semaphore.acquire)
+    assert semaphore.acquire(False)
+
+
+def test_units_come_back_from_who_ends_normally_too(context):
+    """As System V's SEM_UNDO does."""
+    semaphore = context.Semaphore(1, undo=True)
+    assert not ended(context, workers.method, semaphore, "acquire").exitcode
+    assert semaphore.acquire(timeout=SOON)
+
+
+def test_only_what_is_held_comes_back(context):
+    semaphore = context.Semaphore(1, undo=True)
+    for _ in range(3):
+        ended(context, workers.then_die, workers.use_and_release, semaphore, 5)
+    assert semaphore.acquire(False)
+    assert not semaphore.acquire(timeout=0.3)
+
+
+def test_a_unit_given_by_another_is_one_more(context):
+    semaphore = context.Semaphore(1, undo=True)
+    semaphore.acquire()
+    assert not ended(context, workers.method, semaphore, "release").exitcode
+    assert semaphore.acquire(timeout=SOON)
+    assert not semaphore.acquire(timeout=0.3)
+    semaphore.release()
+    semaphore.release()
+    assert semaphore.get_value() == 2
+
+
+def test_a_forked_child_does_not_hold_its_parents_units(context):
+    semaphore = context.Semaphore(1, undo=True)
+    semaphore.acquire()
+    ended(context, workers.then_die, int)
+    assert not semaphore.acquire(timeout=0.3)
+
+
+def test_many_take_and_give_at_once(context):
+    semaphore, inside = context.Semaphore(2, undo=True), context.Semaphore(2)
+
+    def work():
+        for _ in range(500):
+            with semaphore:
+                assert inside.acquire(False)
+                inside.release()
+
+    children = [context.Process(target=work) for _ in range(4)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join(SOON)
+        assert child.exitcode == 0
+    assert semaphore.get_value() == 2
+
+
 def test_a_killed_waiter_takes_no_wake_up_with_it(context):
     condition = context.Condition()
     sleeping = context.Semaphore(0)
