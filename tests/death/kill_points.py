@@ -211,6 +211,32 @@ class TakeLast(Channel):
 
 
 @scenario
+class TakeClaimed(Channel):
+    """Each take notes in a word which message it takes, for those who come after."""
+
+    before = [b"%d" % i for i in range(6)]
+    takes = 3
+
+    def __init__(self) -> None:
+        self.queue = ctx.SimpleQueue()
+        for message in self.before:
+            self.queue.put(message)
+        self.word = ctx.RawArray("Q", 1)
+
+    def victim(self) -> None:
+        self.queue._claim(self.word)
+        super().victim()
+
+    def check(self) -> None:
+        noted = self.word[0]
+        gone = noted if noted == 0 or self.queue._has_left(noted) else noted - 1
+        for message in self.before[gone:]:
+            assert self.queue.get() == message, "the note is wrong"
+        assert self.queue.empty()
+        assert_tiled(self.queue.segment.inspect())
+
+
+@scenario
 class PutAndTake(Channel):
     """One process after the other, with holes in memory."""
 
@@ -453,6 +479,118 @@ class FinishTasks(Scenario):
         self.queue.task_done()
         with_tasks.join(SOON)
         assert not with_tasks.is_alive()
+
+
+@scenario
+class TakeTasks(Scenario):
+    """What the victim took and did not finish is known, no more and no less."""
+
+    tasks = 5
+
+    def __init__(self) -> None:
+        self.queue = ctx.JoinableQueue()
+        for number in range(self.tasks):
+            self.queue.put(bytes(number * 30 * KB))
+
+    def victim(self) -> None:
+        self.queue.get()
+        self.queue.get()
+        self.queue.task_done()
+        self.queue.get()
+        self.queue.task_done()
+        self.queue.task_done()
+
+    def check(self) -> None:
+        if not self.queue.qsize():  # join() is the first to look
+            with contextlib.suppress(mpipc.OwnerDied):
+                self.queue.join()
+        report = self.queue.segment.inspect()
+        lost = self.queue._unfinished_tasks.get_value() - report["count"]
+        assert list(report["takers"].values()) == [lost] * bool(lost), report
+        while not self.queue.empty():
+            self.queue.get()
+            self.queue.task_done()
+        try:
+            self.queue.join()
+        except mpipc.OwnerDied as error:
+            assert lost and report["takers"] == {error.pid: lost}, error
+        else:
+            assert not lost, "nobody is blamed"
+        for _ in range(lost):
+            self.queue.task_done()
+        self.queue.join()
+        assert not self.queue.segment.inspect()["takers"]
+
+
+@scenario
+class TakeAllTasks(TakeTasks):
+    tasks = 3
+
+
+@scenario
+class RecoverTakeTasks(TakeTasks):
+    """Another was killed taking a task; the victim is who repairs."""
+
+    where = "task: head written"
+    passage = 1
+
+    def __init__(self) -> None:
+        super().__init__()
+        die = ctx.Process(target=self.die)
+        die.start()
+        die.join()
+        assert die.exitcode == -signal.SIGKILL
+
+    def die(self) -> None:
+        _core.die_at(index_of(self.where), self.passage)
+        self.queue.get()
+        self.queue.task_done()
+
+    def check(self) -> None:
+        report = self.queue.segment.inspect()
+        lost = self.queue._unfinished_tasks.get_value() - report["count"]
+        assert sum(report["takers"].values()) == lost, report
+        while not self.queue.empty():
+            self.queue.get()
+            self.queue.task_done()
+        for _ in range(lost):
+            self.queue.task_done()
+        self.queue.join()
+
+
+@scenario
+class RecoverFinishTasks(RecoverTakeTasks):
+    where = "task: done written"
+    passage = 2
+
+
+@scenario
+class JoinTheDead(Scenario):
+    """The victim waits for what another had taken, and settles it."""
+
+    def __init__(self) -> None:
+        self.queue = ctx.JoinableQueue()
+        self.queue.put(b"lost")
+        taker = ctx.Process(target=self.take)
+        taker.start()
+        taker.join()
+
+    def take(self) -> None:
+        self.queue.get()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def victim(self) -> None:
+        with contextlib.suppress(mpipc.OwnerDied):
+            self.queue.join()
+        self.queue.task_done()
+
+    def check(self) -> None:
+        try:
+            self.queue.join()
+        except mpipc.OwnerDied:
+            self.queue.task_done()
+        self.queue.join()
+        assert not self.queue.segment.inspect()["takers"]
 
 
 class Ends(Scenario):
@@ -853,6 +991,121 @@ class UseSemaphore(Scenario):
         assert not self.semaphore.acquire(False)
         self.semaphore.release()
         assert self.semaphore.acquire(timeout=SOON)
+
+
+class Undo(Scenario):
+    """Three units, and all of them come back whoever is killed."""
+
+    def __init__(self) -> None:
+        self.semaphore = ctx.Semaphore(3, undo=True)
+
+    def victim(self) -> None:
+        with self.semaphore, self.semaphore:
+            pass
+
+    def check(self) -> None:
+        for _ in range(2):
+            for _ in range(3):
+                assert self.semaphore.acquire(timeout=SOON), "a unit is lost"
+            assert not self.semaphore.acquire(timeout=0.02), "a unit too many"
+            for _ in range(3):
+                self.semaphore.release()
+
+
+@scenario
+class UseUndo(Undo):
+    pass
+
+
+@scenario
+class WaitForUndo(Undo):
+    def __init__(self) -> None:
+        super().__init__()
+        for _ in range(3):
+            self.semaphore.acquire()
+
+    def beside(self) -> None:
+        time.sleep(0.03)
+        for _ in range(3):
+            self.semaphore.release()
+
+
+@scenario
+class UndoForSleeper(Undo):
+    """A thread here sleeps until the victim gives."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.taken = ctx.Event()
+
+    def victim(self) -> None:
+        for _ in range(3):
+            self.semaphore.acquire()
+        self.taken.set()
+        time.sleep(0.03)
+        for _ in range(3):
+            self.semaphore.release()
+
+    def beside(self) -> None:
+        self.taken.wait(0.3)
+        assert self.semaphore.acquire(timeout=SOON), "a unit is lost"
+        self.semaphore.release()
+
+
+@scenario
+class UndoForNobody(Undo):
+    """Who slept has given up."""
+
+    def victim(self) -> None:
+        for _ in range(3):
+            self.semaphore.acquire()
+        self.semaphore.acquire(timeout=0.01)
+        for _ in range(3):
+            self.semaphore.release()
+
+
+class UndoOfDead(Undo):
+    """Another died at `where`; the victim is who finds it."""
+
+    where = "release: given, nobody woken"
+    passage = 1
+
+    def __init__(self) -> None:
+        super().__init__()
+        die = ctx.Process(target=self.die)
+        die.start()
+        die.join()
+        assert die.exitcode == -signal.SIGKILL, f"nobody came to {self.where!r}"
+
+    def die(self) -> None:
+        _core.die_at(index_of(self.where), self.passage)
+        super().victim()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def victim(self) -> None:
+        for _ in range(3):
+            self.semaphore.acquire()
+        for _ in range(3):
+            self.semaphore.release()
+
+
+@scenario
+class UndoHeldByDead(UndoOfDead):
+    def die(self) -> None:
+        for _ in range(3):
+            self.semaphore.acquire()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@scenario
+class UndoTakeOfDead(UndoOfDead):
+    where = "undo: logged"
+
+
+@scenario
+class UndoGiveOfDead(UndoOfDead):
+    where = "undo: slot written"
+    passage = 3
 
 
 class Conditions(Scenario):

@@ -8,6 +8,7 @@ from pathlib import Path
 import mpipc
 
 ROOT = Path(mpipc.__file__).parent
+PRIVATE = ("_context", "_registry", "_replacement", "_stock")
 
 
 def imports(path: Path) -> set[str]:
@@ -35,7 +36,7 @@ def files(layer: str) -> list[Path]:
 def test_objects_know_no_mechanism():
     for path in files("objects"):
         others = {name for name in imports(path) if not name.startswith(("objects.", "adapters."))}
-        assert others <= {"contracts", "_context", "_registry", "_replacement", "_stock"}, path
+        assert others <= {"contracts", "errors", *PRIVATE}, path
 
 
 def test_adapters_know_no_mechanism_and_no_object():
