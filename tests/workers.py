@@ -871,9 +871,15 @@ def count_and_square(value: int) -> int:
 
 
 def initialise_counts(counts: Any) -> None:
-    """What `count_and_square` counts in."""
+    """What `count_and_square` counts in, and `announce_and_stay` releases."""
     global kept
     kept = counts
+
+
+def announce_and_stay() -> None:
+    """Say so, in what `initialise_counts` was given, and wait for the end."""
+    kept.release()
+    forever()
 
 
 class LoadDies:

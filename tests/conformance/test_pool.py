@@ -350,14 +350,16 @@ def test_a_result_that_was_sent_counts(ctx):
 
 @beyond_stock
 def test_all_workers_are_killed_at_once(ctx):
-    with ctx.Pool(3) as pool:
+    started = ctx.Semaphore(0)
+    with ctx.Pool(3, workers.initialise_counts, (started,)) as pool:
         for _ in range(3):
-            lost = [pool.apply_async(workers.forever) for _ in range(3)]
+            lost = [pool.apply_async(workers.announce_and_stay) for _ in range(3)]
             after = [pool.apply_async(workers.square, (value,)) for value in range(5)]
-            eventually(lambda: all(word[0] for word in list(pool._pool._words.values())))
+            for _ in lost:
+                assert started.acquire(timeout=SOON)
             kill(*pool._pool)
             for result in lost:
-                with pytest.raises(mpipc.WorkerLost, match="forever"):
+                with pytest.raises(mpipc.WorkerLost, match="announce_and_stay"):
                     result.get(SOON)
             assert [result.get(SOON) for result in after] == [0, 1, 4, 9, 16]
     pool.join()
