@@ -20,6 +20,7 @@ import resource
 import select
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
@@ -72,13 +73,23 @@ def main(context: str, method: str, *names: str) -> int:
             return 0
         answer = _watch(pid, request["limit"], folder)
         _answer(answers, {**answer, "seconds": round(time.monotonic() - start, 3)})
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder)
     return 0
 
 
 def _answer(answers: int, value: dict[str, Any]) -> None:
     with open(answers, "w", closefd=False) as stream:
         print(json.dumps(value), file=stream)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a test's folder, and first what processes that were killed have left under names."""
+    work = folder / "work"
+    if any(work.glob("mpipc-*")):
+        command = [sys.executable, "-m", "mpipc", "clean"]
+        environment = {**os.environ, "TMPDIR": str(work)}
+        subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _set_up() -> None:
