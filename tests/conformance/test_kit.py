@@ -14,8 +14,8 @@ from mpipc._registry import PREFIX, START_METHODS, mechanisms
 from mpipc.cli.mechanisms import report
 from mpipc.testing.conformance import checks
 
-# Those in which objects of each kind go to another process, which is where start methods differ.
-# The others run under spawn and forkserver too when asked for, by -m thorough.
+# Those in which objects of each kind go to another process, which is where start methods differ:
+# they run under spawn too. All the rest, and forkserver, when asked for by -m thorough.
 CROSSING = {
     "check_connection_travels",
     "check_joinable_queue",
@@ -37,7 +37,7 @@ def cases():
     for method in START_METHODS:
         for mechanism in mechanisms():
             for check in checks():
-                usual = method == "fork" or check in CROSSING
+                usual = method == "fork" or (method == "spawn" and check in CROSSING)
                 marks = () if usual else pytest.mark.thorough
                 yield pytest.param(mechanism, method, check, marks=marks)
 
