@@ -16,7 +16,8 @@ from pkgutil import get_importer, read_code
 from types import ModuleType, TracebackType
 from typing import Any
 
-from mpipc import context_names, install
+from mpipc import install
+from mpipc._registry import MECHANISMS, PREFIX
 
 PROGRAM = "python -m mpipc run"
 
@@ -27,7 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--context",
         metavar="NAME",
-        help=f"where objects come from: {', '.join(context_names())} "
+        # Those of other packages are not asked for: finding them takes every run milliseconds.
+        help=f"where objects come from: {', '.join(PREFIX + name for name in MECHANISMS)}, each also "
+        "with -fork, -spawn or -forkserver behind it "
         "(default: the environment variable MPIPC_CONTEXT, else mpipc-shm)",
     )
     parser.add_argument("-m", dest="module", action="store_true", help="run a module, not a file")
