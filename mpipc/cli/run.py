@@ -29,8 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--context",
         metavar="NAME",
         # Those of other packages are not asked for: finding them takes every run milliseconds.
-        help=f"where objects come from: {', '.join(PREFIX + name for name in MECHANISMS)}, each also "
-        "with -fork, -spawn or -forkserver behind it "
+        help=f"where objects come from: {', '.join(PREFIX + name for name in MECHANISMS)}, "
+        "each also with -fork, -spawn or -forkserver behind it "
         "(default: the environment variable MPIPC_CONTEXT, else mpipc-shm)",
     )
     parser.add_argument("-m", dest="module", action="store_true", help="run a module, not a file")
