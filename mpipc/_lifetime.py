@@ -7,28 +7,33 @@ shared memory.
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from multiprocessing import util
-
-from ._core import release_orphans
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ._core import QueueCore
 
-__all__ = ["leave_orderly", "watch_exit"]
+__all__ = ["AFTER_OBJECTS", "at_exit", "leave_orderly", "watch_exit"]
 
-# After the finalizers of user objects, which may still release locks.
-EXIT_PRIORITY = -100
-
-
-class _Anchor:
-    """Something for multiprocessing's weak registries to hold on to."""
-
-
-_anchor = _Anchor()
-
+# The priority after the finalizers of user objects, which may still release locks.
+AFTER_OBJECTS = -100
 
 _joinable: weakref.WeakSet[QueueCore] = weakref.WeakSet()
+
+
+def at_exit(call: Callable[[], object], priority: int) -> None:
+    """Call a function of a module at the normal end of this process and of its forked children.
+
+    A forked child starts with an empty registry of finalizers, hence the second line. It is the
+    function that stock's weak registry holds on to.
+    """
+    _announce(call, priority)
+    util.register_after_fork(call, lambda call: _announce(call, priority))
+
+
+def _announce(call: Callable[[], object], priority: int) -> None:
+    util.Finalize(None, call, exitpriority=priority)
 
 
 def leave_orderly(queue: QueueCore) -> None:
@@ -37,19 +42,13 @@ def leave_orderly(queue: QueueCore) -> None:
 
 
 def _leave() -> None:
+    from ._core import release_orphans
+
     release_orphans()
     for queue in list(_joinable):
         queue._leave_tasks()
 
 
-def _announce_exit(_: object = None) -> None:
-    util.Finalize(None, _leave, exitpriority=EXIT_PRIORITY)
-
-
 def watch_exit() -> None:
-    """Leave locks and tasks as stock would, at the end of this process and of its forked children.
-
-    A forked child starts with an empty registry of finalizers, hence the second line.
-    """
-    _announce_exit()
-    util.register_after_fork(_anchor, _announce_exit)
+    """Leave locks and tasks as stock would when this process, or a forked child of it, ends."""
+    at_exit(_leave, AFTER_OBJECTS)

@@ -28,8 +28,8 @@ import sys
 import weakref
 from collections.abc import Callable, Iterator
 from importlib import import_module
-from multiprocessing import util
 
+from .. import _lifetime
 from .._handles import dup_fd
 
 TYPE_CHECKING = False
@@ -302,17 +302,4 @@ def _release_all() -> None:
                     reap(path)
 
 
-class _Anchor:
-    """Something for multiprocessing's weak registries to hold on to."""
-
-
-_anchor = _Anchor()
-
-
-def _watch_exit(_: object = None) -> None:
-    util.Finalize(None, _release_all, exitpriority=EXIT_PRIORITY)
-
-
-# A forked child starts with an empty registry of finalizers, hence the second line.
-_watch_exit()
-util.register_after_fork(_anchor, _watch_exit)
+_lifetime.at_exit(_release_all, EXIT_PRIORITY)

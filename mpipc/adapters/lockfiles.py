@@ -8,9 +8,9 @@ import select
 import time
 import warnings
 from functools import cache
-from multiprocessing import util
 
 from .. import _kernel
+from .._lifetime import AFTER_OBJECTS, at_exit
 from ..errors import OwnerDiedWarning
 from .leases import Lease, new_file
 from .watches import Exclusive, Watch
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Counter", "LockFile", "is_dead", "me"]
 
-# After the finalizers of user objects, which may still release locks; before leases end.
-EXIT_PRIORITY = -100
 # Stands for a holder that has ended normally: such a lock stays held until somebody releases it.
 ENDED = "0-0"
 
@@ -249,18 +247,6 @@ def _leave_held() -> None:
                 _replace(path, ENDED)
 
 
-class _Anchor:
-    """Something for multiprocessing's weak registries to hold on to."""
-
-
-_anchor = _Anchor()
-
-
-def _watch_exit(_: object = None) -> None:
-    _held.clear()
-    util.Finalize(None, _leave_held, exitpriority=EXIT_PRIORITY)
-
-
-_watch_exit()
-# A forked child starts with an empty registry of finalizers, and holds no locks.
-util.register_after_fork(_anchor, _watch_exit)
+at_exit(_leave_held, AFTER_OBJECTS)
+# A forked child holds no locks.
+os.register_at_fork(after_in_child=_held.clear)
