@@ -11,7 +11,6 @@ IN_DELETE_SELF: int
 IN_DONT_FOLLOW: int
 IN_MODIFY: int
 IN_MOVED_TO: int
-IN_MOVE_SELF: int
 IN_NONBLOCK: int
 
 def inotify_init1(flags: int) -> int: ...

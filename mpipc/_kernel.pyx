@@ -23,7 +23,6 @@ cdef extern from "<sys/inotify.h>" nogil:
     const uint32_t _IN_ATTRIB "IN_ATTRIB", _IN_DELETE "IN_DELETE"
     const uint32_t _IN_DELETE_SELF "IN_DELETE_SELF", _IN_DONT_FOLLOW "IN_DONT_FOLLOW"
     const uint32_t _IN_MODIFY "IN_MODIFY", _IN_MOVED_TO "IN_MOVED_TO"
-    const uint32_t _IN_MOVE_SELF "IN_MOVE_SELF"
     int _inotify_init1 "inotify_init1"(int flags)
     int _inotify_add_watch "inotify_add_watch"(int fd, const char* path, uint32_t mask)
     int _inotify_rm_watch "inotify_rm_watch"(int fd, int watch)
@@ -80,7 +79,6 @@ IN_DELETE_SELF = _IN_DELETE_SELF
 IN_DONT_FOLLOW = _IN_DONT_FOLLOW
 IN_MODIFY = _IN_MODIFY
 IN_MOVED_TO = _IN_MOVED_TO
-IN_MOVE_SELF = _IN_MOVE_SELF
 IN_NONBLOCK = _IN_NONBLOCK
 
 

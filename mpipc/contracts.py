@@ -86,7 +86,7 @@ class Packets(Protocol):
     def try_recv(self) -> bytes | None:
         """Take the next one, None if there is none now. EOFError if there can be no more."""
 
-    def readable_fd(self) -> Descriptor:
+    def readable_fd(self) -> int:
         """A descriptor that polls as readable while a packet waits."""
 
     def writable_fd(self) -> tuple[Descriptor, int]:

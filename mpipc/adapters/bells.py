@@ -1,6 +1,6 @@
-"""Descriptors to poll for a transport that has none.
+"""Bells to poll, and packets with bells for a transport that has no descriptor.
 
-Two bells, eventfds: `news` rings from when a packet is there until the last one is taken, `room`
+Two bells: `news` rings from when a packet is there until the last one is taken, `room`
 from when one is taken until a sender finds that there is no room. Both change under a guard that
 the kernel gives back when its holder is killed; what the killed one did not ring the next call
 does:
@@ -30,7 +30,37 @@ if TYPE_CHECKING:
 else:
     Protocol = object
 
-__all__ = ["BelledPackets", "Transport"]
+__all__ = ["Bell", "BelledPackets", "Transport"]
+
+
+class Bell:
+    """An eventfd that is readable from `ring` to `hush`. Picklable as packets are."""
+
+    def __init__(self) -> None:
+        self._fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+
+    def __getstate__(self) -> Any:
+        return dup_fd(self._fd)
+
+    def __setstate__(self, fd: Any) -> None:
+        self._fd = fd.detach()
+
+    def __del__(self, close: Any = os.close) -> None:
+        if "_fd" in self.__dict__:
+            close(self._fd)
+
+    def fileno(self) -> int:
+        """The descriptor."""
+        return self._fd
+
+    def ring(self) -> None:
+        """Make the descriptor readable."""
+        os.eventfd_write(self._fd, 1)
+
+    def hush(self) -> None:
+        """Make it unreadable."""
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._fd)
 
 
 class Transport(Protocol):
@@ -57,21 +87,7 @@ class BelledPackets:
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
-        self._news = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._room = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-
-    def __getstate__(self) -> tuple[Any, ...]:
-        return self._transport, dup_fd(self._news), dup_fd(self._room)
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self._transport, news, room = state
-        self._news, self._room = news.detach(), room.detach()
-
-    def __del__(self, close: Any = os.close) -> None:
-        for name in ("_news", "_room"):
-            fd = self.__dict__.pop(name, None)
-            if fd is not None:
-                close(fd)
+        self._news, self._room = Bell(), Bell()
 
     @property
     def max_packet(self) -> int:
@@ -86,8 +102,8 @@ class BelledPackets:
                     return True
             finally:
                 # Without room there are packets, so that it does not lie then either.
-                os.eventfd_write(self._news, 1)
-            _hush(self._room)
+                self._news.ring()
+            self._room.hush()
             return False
 
     def try_recv(self) -> bytes | None:
@@ -95,19 +111,14 @@ class BelledPackets:
         with self._transport.guard:
             waiting = self._transport.count()
             if waiting <= 1:
-                _hush(self._news)
+                self._news.hush()
             if not waiting:
                 return None
-            os.eventfd_write(self._room, 1)
+            self._room.ring()
             return self._transport.try_recv()
 
     def readable_fd(self) -> int:
-        return self._news
+        return self._news.fileno()
 
     def writable_fd(self) -> tuple[int, int]:
-        return self._room, select.POLLIN
-
-
-def _hush(bell: int) -> None:
-    with contextlib.suppress(BlockingIOError):
-        os.eventfd_read(bell)
+        return self._room.fileno(), select.POLLIN

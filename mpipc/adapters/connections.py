@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 
     from ..contracts import Descriptor, Packets
 
-__all__ = ["PacketConnection", "TwoWay", "packet_pipe", "stream_pipe"]
+__all__ = ["PacketConnection", "TwoWay", "broken_pipe", "packet_pipe", "stream_pipe"]
+
+
+def broken_pipe() -> BrokenPipeError:
+    """What a sender gets when nobody is left to receive."""
+    return BrokenPipeError(EPIPE, os.strerror(EPIPE))
 
 
 class TwoWay(connection.Connection):
@@ -105,8 +110,7 @@ class PacketConnection(connection.Connection):
         if self._life is None:
             packets = self._incoming or self._outgoing
             assert packets is not None
-            fd = packets.readable_fd()
-            return fd if isinstance(fd, int) else fd.fileno()
+            return packets.readable_fd()
         self._epoll = select.epoll()
         self._epoll.register(self._life.fileno(), select.EPOLLRDHUP)
         if self._incoming is not None:
@@ -140,7 +144,7 @@ class PacketConnection(connection.Connection):
             packet = bytes((place,)) + data[start : start + room]
             while True:
                 if self._peer_is_gone():
-                    raise BrokenPipeError(EPIPE, os.strerror(EPIPE))
+                    raise broken_pipe()
                 if outgoing.try_send(packet):
                     break
                 self._wait_for(outgoing.writable_fd())
@@ -174,7 +178,12 @@ class PacketConnection(connection.Connection):
                 return packet
             if gone:
                 raise EOFError
-            self._wait_for((incoming.readable_fd(), select.POLLIN))
+            self._wait_for(self._arrival())
+
+    def _arrival(self) -> tuple[Descriptor, int]:
+        """The event that a packet is there to be received."""
+        assert self._incoming is not None
+        return self._incoming.readable_fd(), select.POLLIN
 
     def _wait_for(self, event: tuple[Descriptor, int], timeout: float | None = None) -> None:
         """Sleep until the event, until the peer is gone, or for `timeout` seconds."""

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import resource
-from pathlib import Path
 
-__all__ = ["of_kernel", "of_process"]
+__all__ = ["of_kernel", "of_process", "setting"]
 
 
-def of_kernel(*names: str) -> dict[str, int]:
-    """Settings under ``/proc/sys`` such as ``fs/pipe-max-size``; without those that are not there.
+def setting(name: str) -> tuple[int, ...]:
+    """The numbers of a setting of the kernel such as ``fs.pipe-max-size``; none without it."""
+    path = os.path.join("/proc/sys", *name.split("."))
+    if not os.path.exists(path):
+        return ()
+    with open(path) as file:
+        return tuple(map(int, file.read().split()))
 
-    Of a setting with several numbers, the first.
-    """
-    files = {name: Path("/proc/sys", name) for name in names}
-    return {name: int(file.read_text().split()[0]) for name, file in files.items() if file.exists()}
+
+def of_kernel(*names: str) -> dict[str, int | tuple[int, ...]]:
+    """Settings of the kernel by their names, without those that it has not."""
+    found = {name: setting(name) for name in names}
+    return {name: value if value[1:] else value[0] for name, value in found.items() if value}
 
 
 def of_process(*names: str) -> dict[str, int]:

@@ -16,19 +16,16 @@ between taking a packet and moving others   the others, when it takes the next
 
 from __future__ import annotations
 
-import contextlib
-import os
 import select
 
-from .._handles import dup_fd
+from .bells import Bell
 from .filelock import FileLock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
 
-    from ..contracts import Descriptor, Packets
+    from ..contracts import Packets
     from .blocks import FileArena
 
 __all__ = ["Overflowing"]
@@ -54,17 +51,15 @@ class Overflowing:
     """
 
     def __init__(self, packets: Packets, new_arena: Callable[[int], FileArena]) -> None:
-        room = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._open(packets, new_arena(8 * WORDS + ROOM), room)
+        self._open(packets, new_arena(8 * WORDS + ROOM), Bell())
 
-    def __getstate__(self) -> tuple[Packets, FileArena, Any]:
-        return self._packets, self._arena, dup_fd(self._room)
+    def __getstate__(self) -> tuple[Packets, FileArena, Bell]:
+        return self._packets, self._arena, self._room
 
-    def __setstate__(self, state: tuple[Packets, FileArena, Any]) -> None:
-        packets, arena, room = state
-        self._open(packets, arena, room.detach())
+    def __setstate__(self, state: tuple[Packets, FileArena, Bell]) -> None:
+        self._open(*state)
 
-    def _open(self, packets: Packets, arena: FileArena, room: int) -> None:
+    def _open(self, packets: Packets, arena: FileArena, room: Bell) -> None:
         self._packets = packets
         self._arena = arena
         self._room = room
@@ -74,10 +69,6 @@ class Overflowing:
         self._lock = FileLock(arena.fd)
         self.max_packet = packets.max_packet - NUMBER
 
-    def __del__(self, close: Callable[[int], None] = os.close) -> None:
-        if "_room" in self.__dict__:
-            close(self._room)
-
     def try_send(self, packet: bytes) -> bool:
         """Send, if there is room."""
         return self._lock.alone(self._send, packet)
@@ -86,11 +77,11 @@ class Overflowing:
         """Take the next packet."""
         return self._lock.alone(self._recv)
 
-    def readable_fd(self) -> Descriptor:
+    def readable_fd(self) -> int:
         return self._packets.readable_fd()
 
     def writable_fd(self) -> tuple[int, int]:
-        return self._room, select.POLLIN
+        return self._room.fileno(), select.POLLIN
 
     def _send(self, packet: bytes) -> bool:
         words = self._words
@@ -103,8 +94,7 @@ class Overflowing:
         end = words[TAIL] + LENGTH + len(packet)
         if end - words[HEAD] > ROOM:
             # What rang before is over; from here on who takes rings again.
-            with contextlib.suppress(BlockingIOError):
-                os.eventfd_read(self._room)
+            self._room.hush()
             words[WANTED] = 1
             return False
         self._write(words[TAIL], len(packet).to_bytes(LENGTH, "little") + packet)
@@ -135,7 +125,7 @@ class Overflowing:
                 break
             words[HEAD] = end
         if words[WANTED] and words[TAIL] - words[HEAD] <= ROOM // 2:
-            os.eventfd_write(self._room, 1)
+            self._room.ring()
             words[WANTED] = 0
 
     def _read(self, start: int, end: int) -> bytes:

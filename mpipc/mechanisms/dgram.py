@@ -1,15 +1,17 @@
-"""Unix sockets for datagrams, SOCK_DGRAM: as seqpacket's, but they tell of no closed end."""
+"""Unix sockets for datagrams, SOCK_DGRAM: as seqpacket's, but they tell of no closed end.
+
+Between two that are connected to each other, the kernel bounds the bytes on their way and not their
+number (net.unix.max_dgram_qlen), and POLLOUT tells of room for them.
+"""
 
 from __future__ import annotations
 
-import errno
-import os
 import socket
 
 from .. import _core
 from ..adapters.connections import PacketConnection
-from . import seqpacket
 from .pipe import tokens
+from .seqpacket import Packets
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,21 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["connections", "limits", "memory", "tokens"]
 
 memory = _core.new_block
-
-
-class Packets(seqpacket.Packets):
-    """One of two connected sockets.
-
-    Between two that are connected to each other, the kernel bounds the bytes on their way and not
-    their number (net.unix.max_dgram_qlen), and POLLOUT tells of room for them.
-    """
-
-    def try_send(self, packet: bytes) -> bool:
-        """Send, if there is room."""
-        try:
-            return super().try_send(packet)
-        except (ConnectionRefusedError, ConnectionResetError):
-            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)) from None
 
 
 def connections(duplex: bool) -> tuple[PacketConnection, PacketConnection]:

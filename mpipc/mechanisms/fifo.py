@@ -12,6 +12,7 @@ from multiprocessing import connection
 from ..adapters.blocks import Blocks, FileArena
 from ..adapters.connections import stream_pipe
 from ..adapters.leases import nameless
+from ..adapters.limits import of_kernel
 from .pipe import PipeTokens
 
 TYPE_CHECKING = False
@@ -80,8 +81,4 @@ def limits() -> dict[str, Any]:
         ) from None
     for fd in ends:
         os.close(fd)
-    found = {}
-    for name in ("pipe-max-size", "pipe-user-pages-soft"):
-        with open(f"/proc/sys/fs/{name}") as file:
-            found[name] = int(file.read())
-    return found
+    return of_kernel("fs.pipe-max-size", "fs.pipe-user-pages-soft")

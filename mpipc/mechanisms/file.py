@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import io
 import itertools
 import os
@@ -13,16 +12,16 @@ import time
 from multiprocessing import connection
 
 from .. import _kernel
-from .._handles import dup_fd
-from ..adapters.connections import PacketConnection, packet_pipe
+from ..adapters.bells import Bell
+from ..adapters.connections import PacketConnection, broken_pipe, packet_pipe
 from ..adapters.leases import Lease, new_file
+from ..adapters.limits import of_kernel
 from ..adapters.lockfiles import Counter, LockFile, is_dead, me
 from ..adapters.watches import Exclusive, Watch
 from .fifo import memory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
 
 __all__ = ["connections", "limits", "lock", "memory", "tokens"]
@@ -50,7 +49,7 @@ class Spool:
     """Messages in one direction, each a file named by its number and size, in hexadecimal.
 
     Who waits in a call is woken by inotify. Its descriptors are of one process each, so for those
-    who poll there is a bell beside, an eventfd that is rung while messages wait. It changes while
+    who poll there is a bell beside, rung while messages wait. It changes while
     the book is held; who is killed before ringing leaves that to the next sender.
     """
 
@@ -59,11 +58,11 @@ class Spool:
     def __init__(self) -> None:
         self._lease = Lease()
         self.directory = self._lease.directory()
-        self._start(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
+        self._start(Bell())
         with new_file(self._book) as file:
             file.write(BOOK.pack(0, 0, 0))
 
-    def _start(self, bell: int) -> None:
+    def _start(self, bell: Bell) -> None:
         self._bell = bell
         self._book = os.path.join(self.directory, "book")
         # Seen in the directory and perhaps taken meanwhile, the oldest last. What is not among
@@ -71,16 +70,12 @@ class Spool:
         self._names: list[str] = []
         self._refused = b""
 
-    def __getstate__(self) -> tuple[Lease, str, Any]:
-        return self._lease, self.directory, dup_fd(self._bell)
+    def __getstate__(self) -> tuple[Lease, str, Bell]:
+        return self._lease, self.directory, self._bell
 
-    def __setstate__(self, state: tuple[Lease, str, Any]) -> None:
+    def __setstate__(self, state: tuple[Lease, str, Bell]) -> None:
         self._lease, self.directory, bell = state
-        self._start(bell.detach())
-
-    def __del__(self, close: Callable[[int], None] = os.close) -> None:
-        if "_bell" in self.__dict__:
-            close(self._bell)
+        self._start(bell)
 
     def _path(self, name: str) -> str:
         return os.path.join(self.directory, name)
@@ -114,7 +109,7 @@ class Spool:
         number, count, used = BOOK.unpack(os.pread(book, BOOK.size, 0))
         os.pwrite(book, BOOK.pack(number + 1, count + 1, used + size), 0)
         os.rename(new, self._path(f"{number:016x}.{size:x}"))
-        os.eventfd_write(self._bell, 1)
+        self._bell.ring()
 
     def holds_back(self, size: int) -> bool:
         """Whether so many bytes still wait."""
@@ -157,13 +152,9 @@ class Spool:
         if BOOK.unpack(os.pread(book, BOOK.size, 0))[1]:
             self._count(book)
         if not self._names:
-            self._hush()
+            self._bell.hush()
             return None
         return self._names[-1]
-
-    def _hush(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            os.eventfd_read(self._bell)
 
     def waiting(self) -> bool:
         """Whether a message waits."""
@@ -184,12 +175,12 @@ class Spool:
             used -= int(name.partition(".")[2], 16)
             os.pwrite(book, BOOK.pack(number, count - 1, used), 0)
             if count == 1:
-                self._hush()
+                self._bell.hush()
         with file:
             return file.readall()
 
     def readable_fd(self) -> int:
-        return self._bell
+        return self._bell.fileno()
 
     def arrival(self) -> tuple[Watch, int]:
         """A new watch, readable once a message waits."""
@@ -224,21 +215,13 @@ class FileConnection(PacketConnection):
         assert isinstance(outgoing, Spool)
         while size > MOST_BYTES and outgoing.holds_back(size):
             if self._peer_is_gone():
-                raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+                raise broken_pipe()
             self._wait_for(outgoing.writable_fd())
 
-    def _recv_packet(self) -> bytes:
+    def _arrival(self) -> tuple[Watch, int]:
         incoming = self._incoming
         assert isinstance(incoming, Spool)
-        while True:
-            self._poll(None)
-            # In this order: what was sent before the peer went is still to be had.
-            gone = self._peer_is_gone()
-            packet = incoming.try_recv()
-            if packet is not None:
-                return packet
-            if gone:
-                raise EOFError
+        return incoming.arrival()
 
     def _poll(self, timeout: float | None) -> bool:
         incoming = self._incoming
@@ -248,7 +231,7 @@ class FileConnection(PacketConnection):
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
                 return False
-            self._wait_for(incoming.arrival(), left)
+            self._wait_for(self._arrival(), left)
         return True
 
 
@@ -266,14 +249,12 @@ def limits() -> dict[str, Any]:
             f"the file system of {spool.directory} does not report changes: set TMPDIR to a "
             "directory on a local one"
         )
-    names = ("max_user_instances", "max_user_watches", "max_queued_events")
-    return {f"fs.inotify.{name}": _read_number(f"/proc/sys/fs/inotify/{name}") for name in names}
+    return of_kernel(
+        "fs.inotify.max_user_instances",
+        "fs.inotify.max_user_watches",
+        "fs.inotify.max_queued_events",
+    )
 
 
 def _is_readable(watch: Watch) -> bool:
     return bool(select.select([watch], [], [], 0)[0])
-
-
-def _read_number(path: str) -> int:
-    with open(path) as file:
-        return int(file.read())

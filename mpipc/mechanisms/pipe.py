@@ -50,4 +50,4 @@ def limits() -> dict[str, Any]:
     finally:
         os.close(read)
         os.close(write)
-    return {"F_GETPIPE_SZ": capacity, **of_kernel("fs/pipe-max-size", "fs/pipe-user-pages-soft")}
+    return {"F_GETPIPE_SZ": capacity, **of_kernel("fs.pipe-max-size", "fs.pipe-user-pages-soft")}

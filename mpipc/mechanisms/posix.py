@@ -16,6 +16,7 @@ from _multiprocessing import SemLock
 from ..adapters.blocks import Blocks, FileArena
 from ..adapters.connections import PacketConnection, packet_pipe
 from ..adapters.leases import Lease
+from ..adapters.limits import of_kernel, setting
 from ..adapters.overflow import Overflowing
 
 try:
@@ -116,23 +117,18 @@ def _new_queue(name: str) -> Any:
                 name,
                 posix_ipc.O_CREX | posix_ipc.O_NONBLOCK,
                 mode=0o600,
-                max_messages=min(messages, _sysctl("msg_max")),
-                max_message_size=min(size, _sysctl("msgsize_max")),
+                max_messages=min(messages, *setting("fs.mqueue.msg_max")),
+                max_message_size=min(size, *setting("fs.mqueue.msgsize_max")),
             )
         except OSError as error:
             refused = error
     raise OSError(
         refused.errno or errno.EMFILE,
         f"no room for one more POSIX message queue ({refused}): all queues of a user may take "
-        f"{hard} bytes (RLIMIT_MSGQUEUE, `ulimit -q`), there may be {_sysctl('queues_max')} "
-        "(fs.mqueue.queues_max), and each takes a descriptor (RLIMIT_NOFILE, `ulimit -n`); "
-        "close some or raise the limit",
+        f"{hard} bytes (RLIMIT_MSGQUEUE, `ulimit -q`), there may be "
+        f"{setting('fs.mqueue.queues_max')[0]} (fs.mqueue.queues_max), and each takes a "
+        "descriptor (RLIMIT_NOFILE, `ulimit -n`); close some or raise the limit",
     ) from refused
-
-
-def _sysctl(name: str) -> int:
-    with open(f"/proc/sys/fs/mqueue/{name}") as file:
-        return int(file.read())
 
 
 def connections(duplex: bool) -> tuple[PacketConnection, PacketConnection]:
@@ -224,6 +220,6 @@ def limits() -> dict[str, Any]:
         raise PermissionError(f"POSIX IPC is forbidden here, perhaps by seccomp: {error}") from None
     return {
         "RLIMIT_MSGQUEUE": resource.getrlimit(resource.RLIMIT_MSGQUEUE)[1],
-        **{name: _sysctl(name) for name in ("queues_max", "msg_max", "msgsize_max")},
+        **of_kernel("fs.mqueue.queues_max", "fs.mqueue.msg_max", "fs.mqueue.msgsize_max"),
         "SEM_VALUE_MAX": Semaphore.capacity,
     }

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import select
 import socket
-from errno import EPIPE
 
 from .. import _core
 from .._handles import dup_fd
-from ..adapters.connections import PacketConnection
+from ..adapters.connections import PacketConnection, broken_pipe
 from .pipe import tokens
 
 TYPE_CHECKING = False
@@ -44,9 +42,9 @@ class Packets:
             self._socket.send(packet)
         except BlockingIOError:
             return False
-        except ConnectionResetError:
+        except (ConnectionRefusedError, ConnectionResetError):
             # It went with packets unread. Stock's one-way pipes do not tell the difference.
-            raise BrokenPipeError(EPIPE, os.strerror(EPIPE)) from None
+            raise broken_pipe() from None
         return True
 
     def try_recv(self) -> bytes | None:

@@ -7,9 +7,7 @@ longest. Processes ignore it at other times, and those that do not are not sent 
 
 from __future__ import annotations
 
-import errno
 import os
-import resource
 import select
 import signal
 import threading
@@ -19,6 +17,8 @@ from multiprocessing import connection
 from .. import _core, _kernel
 from .._lifetime import watch_exit
 from ..adapters.blocks import Blocks, FileArena
+from ..adapters.connections import broken_pipe
+from ..adapters.limits import of_process
 from . import shm
 
 TYPE_CHECKING = False
@@ -285,7 +285,7 @@ class Connection(shm.Connection):
         self._outgoing.readers.wake()
         self._await_less_than(HOLDING)
         if self._backlog() >= HOLDING:
-            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+            raise broken_pipe()
 
     def _backlog(self) -> int:
         """Bytes sent from here that nobody has taken yet; 0 once this end is closed."""
@@ -370,7 +370,4 @@ def limits() -> dict[str, Any]:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, (SIGNAL,))
     if arrived is None:
         raise OSError(f"a queued signal {SIGNAL} did not arrive: does something else take it?")
-    return {
-        "signal": SIGNAL,
-        "RLIMIT_SIGPENDING": resource.getrlimit(resource.RLIMIT_SIGPENDING)[0],
-    }
+    return {"signal": SIGNAL, **of_process("RLIMIT_SIGPENDING")}

@@ -12,6 +12,7 @@ from ..adapters.bells import BelledPackets
 from ..adapters.blocks import Blocks
 from ..adapters.connections import PacketConnection, packet_pipe
 from ..adapters.leases import Lease, at_exit, key_of
+from ..adapters.limits import of_kernel, setting
 
 try:
     import sysv_ipc
@@ -95,9 +96,9 @@ class Transport:
     """A message queue and the semaphore that guards its bells, under one key."""
 
     def __init__(self) -> None:
-        kernel = limits_of_kernel()
+        (most,), (room,) = setting("kernel.msgmax"), setting("kernel.msgmnb")
         # Some have to fit, so that sender and receiver need not take turns.
-        self.max_packet = min(8192, kernel["msgmax"], max(1, kernel["msgmnb"] // 4))
+        self.max_packet = min(8192, most, max(1, room // 4))
         self._queue, self._lease = _made(remove_queue, self._new_queue)
         self._guard_by(_new_semaphore(key_of(self._lease.name), 1))
 
@@ -218,16 +219,10 @@ tokens = Semaphore
 memory = Blocks(Arena)
 
 
-def limits_of_kernel() -> dict[str, int]:
-    """The figures of ``/proc/sys/kernel``."""
-    names = ("msgmax", "msgmnb", "msgmni", "shmmni", "shmmax")
-    found = {}
-    for name in names:
-        with open(f"/proc/sys/kernel/{name}") as file:
-            found[name] = int(file.read())
-    with open("/proc/sys/kernel/sem") as file:
-        found["semmni"] = int(file.read().split()[3])
-    return found
+def limits_of_kernel() -> dict[str, int | tuple[int, ...]]:
+    """Of queues, segments and sets of semaphores, the last number of ``kernel.sem``."""
+    names = ("msgmax", "msgmnb", "msgmni", "sem", "shmmni", "shmmax")
+    return of_kernel(*(f"kernel.{name}" for name in names))
 
 
 def limits() -> dict[str, Any]:

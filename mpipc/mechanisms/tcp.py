@@ -11,6 +11,8 @@ from multiprocessing import AuthenticationError, connection, process
 
 from .. import _core
 from .._handles import dup_fd
+from ..adapters.connections import broken_pipe
+from ..adapters.limits import of_kernel
 from .pipe import tokens
 
 TYPE_CHECKING = False
@@ -36,12 +38,12 @@ class TcpConnection(connection.Connection):
         poller = select.poll()
         poller.register(self.fileno(), select.POLLRDHUP)
         if poller.poll(0):
-            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+            raise broken_pipe()
         try:
             super()._send_bytes(buf)  # type: ignore[misc]
         except ConnectionResetError:
             # The peer closed with messages unread.
-            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)) from None
+            raise broken_pipe() from None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (dup_fd(self.fileno()), self.readable, self.writable)
@@ -137,8 +139,4 @@ def limits() -> dict[str, Any]:
         ) from None
     one.close()
     two.close()
-    found = {}
-    for name in ("tcp_rmem", "tcp_wmem"):
-        with open(f"/proc/sys/net/ipv4/{name}") as file:
-            found[name] = tuple(map(int, file.read().split()))
-    return found
+    return of_kernel("net.ipv4.tcp_rmem", "net.ipv4.tcp_wmem")

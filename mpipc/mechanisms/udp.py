@@ -3,7 +3,7 @@
 The numbers, and the packets that are not acknowledged yet, lie in shared memory. So whoever finds
 that a datagram is missing, a receiver, sends it again, whether its first sender lives or not. All
 of this happens under one lock (flock), which the kernel takes from a process that is killed. Two
-bells (eventfds) wake who sleeps: ``filled`` is rung while a packet waits, ``room`` when there is
+bells wake who sleeps: ``filled`` is rung while a packet waits, ``room`` when there is
 room for those who wait for it.
 
 ====================================  ============================================================
@@ -13,7 +13,7 @@ before ``NEXT`` is stored             nothing: the packet was not sent
 before its datagram or bell           the packet; the next sender rings, or its receiver sees the
                                       end of the stream and looks
 having taken a datagram, not counted  it is missing, and sent again
-before ``filled`` is silenced         a bell without a packet; it is silenced
+before ``filled`` is hushed           a bell without a packet; it is hushed
 ====================================  ============================================================
 """
 
@@ -26,6 +26,7 @@ import socket
 
 from .. import _core
 from .._handles import dup_fd
+from ..adapters.bells import Bell
 from ..adapters.blocks import FileArena
 from ..adapters.connections import PacketConnection, packet_pipe
 from ..adapters.filelock import FileLock
@@ -40,7 +41,7 @@ __all__ = ["connections", "limits", "memory", "tokens"]
 memory = _core.new_block
 
 # Of the next packet to send, of the next to take, which one to take before ringing for room, and
-# whether `filled` was rung since it was silenced. Then a word for each packet, then their bytes.
+# whether `filled` was rung since it was hushed. Then a word for each packet, then their bytes.
 NEXT, TAKEN, WANTED, RUNG, PLACES = range(5)
 MOST = 256
 RING = 1 << 17
@@ -62,17 +63,16 @@ class Packets:
 
     def __init__(self) -> None:
         self._out, self._in = sockets()
-        self._filled, self._room = (os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC) for _ in "12")
+        self._filled, self._room = Bell(), Bell()
         self._open(FileArena(os.memfd_create("mpipc-udp"), BYTES + RING))
 
     def __getstate__(self) -> tuple[Any, ...]:
-        fds = self._out.fileno(), self._in.fileno(), self._filled, self._room
-        return (self._arena, *map(dup_fd, fds))
+        ends = dup_fd(self._out.fileno()), dup_fd(self._in.fileno())
+        return (self._arena, self._filled, self._room, *ends)
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        arena, *handles = state
-        out, in_, self._filled, self._room = (handle.detach() for handle in handles)
-        self._out, self._in = socket.socket(fileno=out), socket.socket(fileno=in_)
+        arena, self._filled, self._room, *ends = state
+        self._out, self._in = (socket.socket(fileno=end.detach()) for end in ends)
         self._open(arena)
 
     def _open(self, arena: FileArena) -> None:
@@ -81,11 +81,6 @@ class Packets:
         self._words = view[:BYTES].cast("Q")
         self._ring = view[BYTES:]
         self._lock = FileLock(arena.fd)
-
-    def __del__(self, close: Any = os.close) -> None:
-        for name in ("_filled", "_room"):
-            if name in self.__dict__:
-                close(self.__dict__.pop(name))
 
     def try_send(self, packet: bytes) -> bool:
         """Send, if there is room."""
@@ -96,10 +91,10 @@ class Packets:
         return self._lock.alone(self._recv)
 
     def readable_fd(self) -> int:
-        return self._filled
+        return self._filled.fileno()
 
     def writable_fd(self) -> tuple[int, int]:
-        return self._room, select.POLLIN
+        return self._room.fileno(), select.POLLIN
 
     def _send(self, packet: bytes) -> bool:
         words = self._words
@@ -112,7 +107,7 @@ class Packets:
             oldest, _ = self._place(taken)
             if number - taken == MOST or start + len(packet) - oldest > RING:
                 # Not at the first packet taken, so that sender and receiver work in turns.
-                silence(self._room)
+                self._room.hush()
                 words[WANTED] = taken + (number - taken + 1) // 2
                 return False
         words[PLACES + number % MOST] = start << LENGTH | len(packet)
@@ -120,7 +115,7 @@ class Packets:
         words[NEXT] = number + 1
         self._transmit(number)
         if not words[RUNG]:
-            os.eventfd_write(self._filled, 1)
+            self._filled.ring()
             words[RUNG] = 1
         return True
 
@@ -128,7 +123,7 @@ class Packets:
         words = self._words
         number = words[TAKEN]
         if number == words[NEXT]:
-            self._silence_filled()
+            self._hush_filled()
             return None
         packet = self._arrived(number)
         for _ in range(RESENDS):
@@ -142,16 +137,16 @@ class Packets:
             packet = packet or self._unacknowledged(number)
         # In this order: killed in between, nobody waits for room that there is.
         if words[WANTED] and number + 1 >= words[WANTED]:
-            os.eventfd_write(self._room, 1)
+            self._room.ring()
             words[WANTED] = 0
         words[TAKEN] = number + 1
         if number + 1 == words[NEXT]:
-            self._silence_filled()
+            self._hush_filled()
         return packet
 
-    def _silence_filled(self) -> None:
+    def _hush_filled(self) -> None:
         self._words[RUNG] = 0
-        silence(self._filled)
+        self._filled.hush()
 
     def _place(self, number: int) -> tuple[int, int]:
         """Where a packet begins, the ring's rounds included, and its length."""
@@ -203,12 +198,6 @@ def sockets() -> tuple[socket.socket, socket.socket]:
             end.close()
         raise
     return one, two
-
-
-def silence(bell: int) -> None:
-    """Take back what rang it."""
-    with contextlib.suppress(BlockingIOError):
-        os.eventfd_read(bell)
 
 
 def connections(duplex: bool) -> tuple[PacketConnection, PacketConnection]:

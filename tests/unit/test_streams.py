@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import select
+
 import pytest
 
 import mpipc
 import workers
 from mpipc import OwnerDied
+from mpipc.adapters.streams import SENDING
 from workers import A_WHILE, SOON, Background
 
 pytestmark = pytest.mark.beyond_stock("it waits for ever, or reads what is no message")
@@ -67,7 +70,9 @@ def test_a_sender_killed_while_it_waits_for_room(queue, start):
     small = bytes(1000)
     sender = start(Endless(queue), "put", small)
     assert queue._reader.poll(SOON)
-    sender.join(A_WHILE)  # so that it has filled all there is
+    writer = queue._writer
+    while select.select([], [writer], [], 0)[1] or writer._marks[SENDING]:
+        sender.join(A_WHILE)
     kill(sender)
     while queue._reader.poll(0.1):
         assert queue.get() == small
