@@ -113,9 +113,9 @@ class MechanismContext(stock.BaseContext):
         """A queue; `maxsize` items at most, unbounded if not positive."""
         return self._objects.Queue(maxsize, ctx=self)
 
-    def JoinableQueue(self, maxsize: int = 0) -> Any:
+    def JoinableQueue(self, maxsize: int = 0, **options: Any) -> Any:
         """A queue with ``task_done`` and ``join``."""
-        return self._objects.JoinableQueue(maxsize, ctx=self)
+        return self._objects.JoinableQueue(maxsize, ctx=self, **options)
 
     def SimpleQueue(self) -> Any:
         """A queue with ``put``, ``get``, ``empty`` and ``close`` only."""

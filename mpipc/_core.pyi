@@ -187,6 +187,7 @@ def open_queue(
     capacity: int,
     max_bytes: int,
     joinable: bool = False,
+    redeliver: bool = False,
 ) -> tuple[_Connection, _Connection]: ...
 
 @disjoint_base

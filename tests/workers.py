@@ -295,6 +295,44 @@ def take_and_stay(queue: Any, taken: Any) -> None:
     hold_event(taken)
 
 
+def take_then_finish_some_and_die(queue: Any, taken: int, finished: int) -> None:
+    """Take messages, mark the first of them as done, and end by SIGKILL."""
+    take(queue, taken)
+    tasks_done(queue, finished)
+    die()
+
+
+def finish_in_another_thread_and_die(queue: Any) -> None:
+    """Take a message; have a thread take and finish another; end by SIGKILL with the first."""
+    queue.get()
+    Background(consume, queue, 1).result()
+    die()
+
+
+class CannotLoad(Exception):
+    """What unpickling an Unloadable ends with."""
+
+
+def cannot_load() -> None:
+    raise CannotLoad
+
+
+class Unloadable:
+    """It can be pickled, and that is all."""
+
+    def __reduce__(self) -> Any:
+        return cannot_load, ()
+
+
+def fails_to_take(queue: Any) -> None:
+    """Meet a message that cannot be unpickled."""
+    try:
+        queue.get(timeout=SOON)
+    except CannotLoad:
+        return
+    raise AssertionError("it could be unpickled")
+
+
 def tasks_done(queue: Any, count: int) -> None:
     """Mark tasks as done that somebody else may have taken."""
     for _ in range(count):

@@ -34,6 +34,11 @@ cdef inline uint32_t number_of(uint64_t head) noexcept nogil:
     return (<uint32_t>head & COUNT_MASK) + 1
 
 
+cdef inline uint64_t first_of(uint32_t page) noexcept nogil:
+    """The position of a chunk's first record."""
+    return (<uint64_t>page << PAGE_SHIFT) + sizeof(extent)
+
+
 cdef inline uint64_t record_bytes(uint64_t size) noexcept nogil:
     """What an inline message takes up in its chunk."""
     return sizeof(record) + ((size + 15) & ~<uint64_t>15)
@@ -218,7 +223,7 @@ cdef int walk_lane(Chan* c, uint32_t epoch) noexcept nogil:
             extent_at(c, rec.page).epoch = epoch
             kill_point("recover: a message's extent marked")
             if rec.kind == RECORD_JUMP:
-                position = (<uint64_t>rec.page << PAGE_SHIFT) + sizeof(extent)
+                position = rec.size
                 jumps += 1
                 if jumps > h.npages:
                     return CORRUPT          # the jumps lead in a circle
@@ -244,7 +249,7 @@ cdef int recover(Chan* c, Bell* bell) noexcept nogil:
     cdef int i, unread = 0
     if load64_acquire(&h.magic) != CHANNEL_MAGIC:
         channel_format(c)
-    tasks_carry_out(h)
+    tasks_carry_out(c)
     h.epoch += 1
     if h.epoch == 0:
         h.epoch = 1                 # 0 stands for "not found reachable"
@@ -288,6 +293,8 @@ cdef int recover(Chan* c, Bell* bell) noexcept nogil:
     for i in range(FREE_LISTS):
         h.free_list[i] = 0
         kill_point("recover: a free list emptied")
+    h.hand = 0
+    kill_point("recover: the list of those in hand emptied")
     page = 1
     while page < h.npages:
         pages = pages_of(extent_at(c, page).desc)
@@ -296,6 +303,8 @@ cdef int recover(Chan* c, Bell* bell) noexcept nogil:
             if not holder & EXTENT_LINKED:
                 set_desc(extent_at(c, page), describe(pages, EXTENT_LINKED))
             holder = EXTENT_LINKED
+        elif c.flags & CHANNEL_REDELIVER and in_hand(c, page):
+            list_push(c, &h.hand, page)
         elif holder & EXTENT_LINKED or owner_dead(holder):
             set_desc(extent_at(c, page), describe(pages, EXTENT_FREE))
             holder = EXTENT_FREE
@@ -304,11 +313,11 @@ cdef int recover(Chan* c, Bell* bell) noexcept nogil:
         elif holder == EXTENT_FREE:
             run = page
         elif run:
-            list_push(c, run)
+            list_push(c, free_list(c, run), run)
             run = 0
         page += pages
     if run:
-        list_push(c, run)
+        list_push(c, free_list(c, run), run)
     # What the dead one did to the doorbell.
     if bell.read_fd >= 0 and ioctl(bell.read_fd, SIOCINQ, &unread) == 0:
         h.bells = <uint32_t>unread
@@ -396,7 +405,7 @@ cdef int put_message(Chan* c, Bell* bell, const Piece* pieces, int count, uint64
     if present == COUNT_MASK:
         channel_unlock(c)
         return OVERFLOW
-    if size > INLINE_MAX and page[0] == 0:
+    if <int64_t>size > c.inline_max and page[0] == 0:
         if size >> PAGE_SHIFT >= h.maxpages:
             r = NO_MEMORY
         else:
@@ -407,7 +416,7 @@ cdef int put_message(Chan* c, Bell* bell, const Piece* pieces, int count, uint64
     if not tiles(c, chunk):
         channel_unlock(c)
         return CORRUPT
-    start = (<uint64_t>chunk << PAGE_SHIFT) + sizeof(extent)
+    start = first_of(chunk)
     end = (<uint64_t>chunk + pages_of(extent_at(c, chunk).desc)) << PAGE_SHIFT
     position = position_of(tail)
     if present == 0:
@@ -434,11 +443,11 @@ cdef int put_message(Chan* c, Bell* bell, const Piece* pieces, int count, uint64
                 channel_unlock(c)
                 return r
         rec = <record*>(c.view.base + position)
-        rec.size = 0
+        rec.size = first_of(fresh)
         rec.kind = RECORD_JUMP
         rec.page = fresh
         kill_point("put: jump written")
-        position = (<uint64_t>fresh << PAGE_SHIFT) + sizeof(extent)
+        position = rec.size
     rec = <record*>(c.view.base + position)
     rec.size = size
     kill_point("put: record begun")
@@ -525,7 +534,7 @@ cdef int take_message(Chan* c, Bell* bell, char* buffer, Taken* out,
     """Take the oldest message. `buffer` has INLINE_MAX bytes. OK, WOULD_BLOCK, BUSY or an error."""
     cdef channel* h
     cdef uint64_t head, tail, position, end, size
-    cdef uint32_t old = 0, fresh = 0, given
+    cdef uint32_t old = 0, fresh = 0, given, page
     cdef bint call
     cdef record* rec
     cdef int r = channel_lock(c, bell, patient)
@@ -546,10 +555,10 @@ cdef int take_message(Chan* c, Bell* bell, char* buffer, Taken* out,
     if rec.kind == RECORD_JUMP:
         old = h.read_at
         fresh = rec.page
-        if not tiles(c, old) or not tiles(c, fresh):
+        position = rec.size
+        if not tiles(c, old) or not tiles(c, fresh) or position != first_of(fresh):
             channel_unlock(c)
             return CORRUPT
-        position = (<uint64_t>fresh << PAGE_SHIFT) + sizeof(extent)
         rec = <record*>(c.view.base + position)
     out.page = 0
     if rec.kind == RECORD_EXTENT:
@@ -561,6 +570,14 @@ cdef int take_message(Chan* c, Bell* bell, char* buffer, Taken* out,
             return CORRUPT
         out.data = payload(c, out.page)
         position += sizeof(record)
+        if rec == &extent_at(c, out.page).again:        # handed back: on to where head was
+            rec = &extent_at(c, out.page).onward
+            fresh = rec.page
+            position = rec.size
+            if (rec.kind != RECORD_JUMP or not tiles(c, fresh) or position + sizeof(record) > end
+                    or not fresh <= position >> PAGE_SHIFT):
+                channel_unlock(c)
+                return CORRUPT
     elif (rec.kind == RECORD_INLINE and rec.size <= INLINE_MAX
             and position + sizeof(record) + rec.size <= end):
         size = rec.size
@@ -576,17 +593,28 @@ cdef int take_message(Chan* c, Bell* bell, char* buffer, Taken* out,
         store64(c.claim, number_of(head))
         kill_point("take: claimed, not yet taken")
     compiler_fence()
-    if c.flags & CHANNEL_JOINABLE:
+    if not c.flags & CHANNEL_JOINABLE:
+        store64_release(&h.head, place(position, <uint32_t>head + 1))         # COMMIT
+    elif not c.flags & CHANNEL_REDELIVER:
         task_taken(c, place(position, <uint32_t>head + 1))                    # COMMIT in there
     else:
-        store64_release(&h.head, place(position, <uint32_t>head + 1))         # COMMIT
+        page = out.page
+        if page == 0:
+            channel_unlock(c)
+            return CORRUPT
+        if size <= INLINE_MAX:
+            memcpy(buffer, out.data, size)
+            out.data = buffer
+            out.page = 0
+        hand_take(c, page, size, out.page != 0, place(position, <uint32_t>head + 1))  # COMMIT there
     kill_point("take: committed")
     compiler_fence()
-    if out.page:
+    if out.page and not c.flags & CHANNEL_REDELIVER:
         set_desc(extent_at(c, out.page), describe(pages_of(extent_at(c, out.page).desc), me()))
     if fresh:
         h.read_at = fresh
         kill_point("take: chunk entered")
+    if old:
         if h.spare == 0:
             h.spare = old
             kill_point("take: chunk kept")
@@ -611,7 +639,9 @@ cdef int take_message(Chan* c, Bell* bell, char* buffer, Taken* out,
 cdef void take_done(Chan* c, Bell* bell, uint32_t page) noexcept nogil:
     """Free the extent of a taken message. Killed before: a sweep finds it held by the dead."""
     kill_point("take: read, extent not yet freed")
-    if channel_lock(c, bell, True) == OK:
+    if c.flags & CHANNEL_REDELIVER:
+        hand_read(c, page)
+    elif channel_lock(c, bell, True) == OK:
         extent_free(c, page)
         channel_unlock(c)
 
@@ -836,36 +866,43 @@ cdef inline uint32_t unfinished(channel* h) noexcept nogil:
 cdef uint32_t TAKER_LOST = 0x80000000u
 
 
-cdef void tasks_carry_out(channel* h) noexcept nogil:
+cdef void tasks_carry_out(Chan* c) noexcept nogil:
     """Lock held. Note what the log says, if it came to pass; as often as one likes."""
+    cdef channel* h = c.h
     cdef uint32_t i = h.log - 1
     if h.log == 0:
         return
-    if h.head == h.log_head and h.done == h.log_done and i <= <uint32_t>TAKERS:
-        h.taker[i].tasks = h.log_tasks
-        kill_point("task: noted, its taker not yet")
-        h.taker[i].owner = h.log_owner if h.log_tasks else 0
-        kill_point("task: noted")
+    if h.head == h.log_head and h.done == h.log_done:
+        if c.flags & CHANNEL_REDELIVER:
+            if tiles(c, h.log):
+                set_desc(extent_at(c, h.log), describe(pages_of(extent_at(c, h.log).desc),
+                                                       EXTENT_LINKED | h.log_owner))
+        elif i <= <uint32_t>TAKERS:
+            h.taker[i].tasks = h.log_tasks
+            kill_point("task: noted, its taker not yet")
+            h.taker[i].owner = h.log_owner if h.log_tasks else 0
+            kill_point("task: noted")
     store32_release(&h.log, 0)
     kill_point("task: log closed")
 
 
-cdef void task_log(channel* h, uint32_t i, uint32_t owner, uint64_t tasks, uint64_t head,
+cdef void task_log(Chan* c, uint32_t log, uint32_t owner, uint64_t tasks, uint64_t head,
                    uint32_t done) noexcept nogil:
-    """Lock held. Change `head` or `done`, and what is noted of a process."""
+    """Lock held. Change `head` or `done`, and what is noted of a process or of a message."""
+    cdef channel* h = c.h
     done &= COUNT_MASK
     h.log_owner = owner
     h.log_tasks = tasks
     h.log_head = head
     h.log_done = done
     kill_point("task: log begun")
-    store32_release(&h.log, i + 1)
+    store32_release(&h.log, log)
     kill_point("task: logged")
-    store64_release(&h.head, head)                                            # COMMIT of a take
+    store64_release(&h.head, head)                              # COMMIT of a take or a redelivery
     kill_point("task: head written")
     store32_release(&h.done, done)                                           # COMMIT of task_done()
     kill_point("task: done written")
-    tasks_carry_out(h)
+    tasks_carry_out(c)
 
 
 cdef void task_taken(Chan* c, uint64_t head) noexcept nogil:
@@ -881,7 +918,7 @@ cdef void task_taken(Chan* c, uint64_t head) noexcept nogil:
             return
         c.taker = i
         h.taker[i].tasks = 0
-    task_log(h, c.taker, me(), h.taker[c.taker].tasks + 1, head, h.done)
+    task_log(c, c.taker + 1, me(), h.taker[c.taker].tasks + 1, head, h.done)
 
 
 cdef void task_done(Chan* c) noexcept nogil:
@@ -889,15 +926,15 @@ cdef void task_done(Chan* c) noexcept nogil:
     cdef channel* h = c.h
     cdef uint32_t i = c.taker, owner = me()
     if h.taker[i].owner == owner:
-        task_log(h, i, owner, h.taker[i].tasks - 1, h.head, h.done + 1)
+        task_log(c, i + 1, owner, h.taker[i].tasks - 1, h.head, h.done + 1)
     else:
         i = 0
         while i < <uint32_t>TAKERS and not h.taker[i].owner & TAKER_LOST:
             i += 1
         if i < <uint32_t>TAKERS:
-            task_log(h, i, h.taker[i].owner, h.taker[i].tasks - 1, h.head, h.done + 1)
+            task_log(c, i + 1, h.taker[i].owner, h.taker[i].tasks - 1, h.head, h.done + 1)
         else:
-            task_log(h, TAKERS, 0, h.taker[TAKERS].tasks + 1, h.head, h.done + 1)
+            task_log(c, TAKERS + 1, 0, h.taker[TAKERS].tasks + 1, h.head, h.done + 1)
 
 
 cdef void tasks_forget(channel* h) noexcept nogil:
@@ -949,7 +986,7 @@ cdef void tasks_leave(Chan* c, Bell* bell) noexcept nogil:
 
 
 cdef int task_finish(Chan* c, Bell* bell) noexcept nogil:
-    """OK, or WOULD_BLOCK when no task is unfinished."""
+    """OK, WOULD_BLOCK when no task is unfinished, or NOT_OURS."""
     cdef bint last
     cdef int r = channel_lock(c, bell, True)
     if r != OK:
@@ -957,7 +994,11 @@ cdef int task_finish(Chan* c, Bell* bell) noexcept nogil:
     if unfinished(c.h) == 0:
         channel_unlock(c)
         return WOULD_BLOCK
-    task_done(c)
+    if not c.flags & CHANNEL_REDELIVER:
+        task_done(c)
+    elif not hand_done(c):
+        channel_unlock(c)
+        return NOT_OURS
     last = unfinished(c.h) == 0
     if last:
         tasks_forget(c.h)

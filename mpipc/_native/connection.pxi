@@ -70,11 +70,23 @@ cdef int send_pieces(Chan* c, Door door, const Piece* pieces, int count, uint64_
                 put_abandon(c, &door.bell, page)
 
 
+cdef bint last_look(Chan* c, Door door) noexcept:
+    """Whether the dead have left a message where there seemed to be none."""
+    cdef uint32_t found = 0
+    if c.flags & CHANNEL_REDELIVER:
+        with nogil:
+            found = look_for_dead(c, &door.bell, True)
+    return found != 0
+
+
 cdef int receive(Chan* c, Door door, char* buffer, Taken* out, int64_t deadline) except -100:
     """OK, TIMED_OUT or HUNG_UP. `deadline` 0: do not wait."""
     cdef int r
     cdef bint patient = False, again = False
     while True:
+        if c.flags & CHANNEL_REDELIVER:
+            with nogil:
+                look_for_dead(c, &door.bell, False)
         if patient:
             with nogil:
                 r = take_message(c, &door.bell, buffer, out, True)
@@ -86,6 +98,8 @@ cdef int receive(Chan* c, Door door, char* buffer, Taken* out, int64_t deadline)
             patient = True
         elif r == WOULD_BLOCK:
             if deadline == 0:
+                if last_look(c, door):
+                    continue
                 return TIMED_OUT
             if door.bell.read_fd < 0:       # closed by another thread or a signal handler
                 return HUNG_UP
@@ -95,7 +109,8 @@ cdef int receive(Chan* c, Door door, char* buffer, Taken* out, int64_t deadline)
             if again:
                 PyErr_CheckSignals()
             elif r == TIMED_OUT or r == HUNG_UP:
-                return r
+                if not last_look(c, door):
+                    return r
             elif r != OK:
                 raise failure(r, 0)
         else:
@@ -113,7 +128,10 @@ cdef bint await_message(Chan* c, Door door, int64_t deadline) except -1:
         if door.bell.write_fd < 0 and hung_up(door.bell.read_fd):
             return True
         if deadline == 0:
-            return False
+            return last_look(c, door)
+        if c.flags & CHANNEL_REDELIVER:
+            with nogil:
+                look_for_dead(c, &door.bell, False)
         with nogil:
             r = wait_message(c, &door.bell, deadline, again)
         again = r == PAUSED
@@ -123,7 +141,7 @@ cdef bint await_message(Chan* c, Door door, int64_t deadline) except -1:
         elif r == HUNG_UP:
             return True
         elif r == TIMED_OUT:
-            return waiting(c) != 0
+            return waiting(c) != 0 or last_look(c, door)
         elif r == PAUSED:
             PyErr_CheckSignals()
         else:
@@ -426,12 +444,16 @@ def open_pipe(cls, bint duplex, uint64_t capacity, uint64_t max_bytes):
     return connect(cls, segment, (0, -1), (-1, 0))
 
 
-def open_queue(cls, uint32_t maxsize, uint64_t capacity, uint64_t max_bytes, bint joinable=False):
+def open_queue(cls, uint32_t maxsize, uint64_t capacity, uint64_t max_bytes, bint joinable=False,
+               bint redeliver=False):
     """Make the channel of a queue: its reading and its writing end, see open_pipe().
 
-    `maxsize` is in messages, 0 for unbounded; `joinable` that it notes who takes them.
+    `maxsize` is in messages, 0 for unbounded; `joinable` that it notes who takes them; `redeliver`
+    that it keeps them until they are done, for others should their takers die.
     """
-    cdef ChannelSegment segment = new_channels(b"mpipc-queue", CHANNEL_JOINABLE if joinable else 0,
+    cdef uint32_t flags = CHANNEL_JOINABLE if joinable or redeliver else 0
+    cdef ChannelSegment segment = new_channels(b"mpipc-queue",
+                                               flags | (CHANNEL_REDELIVER if redeliver else 0),
                                                maxsize, capacity, max_bytes)
     return connect(cls, segment, (0, -1), (-1, 0))
 
@@ -631,10 +653,17 @@ cdef class QueueCore(QueueEnds):
             r = task_finish(c, &self.door.bell)
         if r == OK or r == WOULD_BLOCK:
             return r == OK
+        if r == NOT_OURS:
+            raise ValueError("task_done() called too many times by this process: it has no "
+                             "unfinished message from this queue; with redeliver=True only the "
+                             "process that took a message can finish it")
         raise failure(r, 0)
 
     def _join_tasks(self):
-        """Wait until every task that was put has been done; raises OwnerDied if a taker died."""
+        """Wait until every task that was put has been done.
+
+        If a taker died, hands its messages to others, or raises OwnerDied.
+        """
         cdef Chan* c = self.channel()
         cdef uint32_t dead = 0
         cdef uint64_t tasks = 0
@@ -645,6 +674,10 @@ cdef class QueueCore(QueueEnds):
             if r == OK:
                 return
             PyErr_CheckSignals()
+            if c.flags & CHANNEL_REDELIVER:
+                with nogil:
+                    look_for_dead(c, &self.door.bell, False)
+                continue
             if not c.flags & CHANNEL_JOINABLE:
                 continue
             with nogil:

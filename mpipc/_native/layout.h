@@ -36,8 +36,12 @@
  *   148    4    swept      lock                       npages when dead holders were last looked for
  *   152    8    rung_at    lock                       when a sleeper was last woken, monotonic ns
  *   160    4    rung_on    lock                       on which processor
+ *   164    4    hand       lock                       a message in hand, first of their list; 0 = none
+ *   168    8    looked_at  anybody                    when dead takers were last looked for, ns
+ *   176    4    takes      lock                       messages ever taken into a hand
  *   192    84   free_list  lock                       first free extent of 2^i pages and more
  *   276    4    log        lock                       0: none | index in taker[] + 1
+ *                                                      | REDELIVER: the page of a message
  *   280    8    log_head   lock                        what head, done and taker[] are to become
  *   288    8    log_tasks  lock
  *   296    4    log_owner  lock
@@ -54,26 +58,33 @@
  *   0      8    desc       lock; HELD -> FREE by its holder     pages << 32 | holder
  *   8      4    epoch      lock        the recovery that found it reachable
  *   12     4    prev       lock        the extent before this one
- *   16     4    next_free  lock        its neighbours in a free list, while free
- *   20     4    prev_free  lock
- *   Only desc is truth. The rest, and free_list, last, read_at and write_at, recovery computes anew.
+ *   16     4    list_next  lock        its neighbours in a list, of the free or of those in hand
+ *   20     4    list_prev  lock
+ *   24     4    taken      lock        in hand: the value of `takes`, which tells the older one
+ *   28     4    thread     lock; its reader  in hand: the thread that took it, and BEING_READ
+ *   32     16   again      lock        in hand, or handed back: the record of this very extent,
+ *   48     16   onward     lock        handed back: and the jump to where head was
+ *   Truth are desc and, in hand or handed back, all from `taken` on. The rest, and free_list, hand,
+ *   last, read_at and write_at, recovery computes anew.
  *   holder: EXTENT_FREE | owner tag of the process that fills or empties it | EXTENT_LINKED
+ *     | EXTENT_LINKED + owner tag of the process that has the message in hand
  *
  * struct record (in a chunk, 16-aligned): size of a message, kind, page
  *   RECORD_INLINE  the bytes follow
  *   RECORD_EXTENT  they are the payload of the extent at `page`
- *   RECORD_JUMP    no message: the next record is the first of the chunk at `page` */
+ *   RECORD_JUMP    no message: the next record is at the position `size`, in the extent at `page` */
 #ifndef MPIPC_LAYOUT_H
 #define MPIPC_LAYOUT_H
 #include <stddef.h>
 #include <stdint.h>
 
 #define CHANNEL_MAGIC 0x314c4e4843504d21ull
-#define CHANNEL_VERSION 2u
+#define CHANNEL_VERSION 3u
 #define CHANNEL_STRIDE (1ull << 40)
 #define FREE_LISTS 21
 #define CHANNEL_WAITS_ON_FD 1u /* flags: long sleeps are on the doorbell */
 #define CHANNEL_JOINABLE 2u    /* flags: takers are noted */
+#define CHANNEL_REDELIVER 4u   /* flags: ... by their messages, which stay until task_done() */
 #define TAKERS 128
 
 #define PAGE_SHIFT 12
@@ -91,6 +102,7 @@
 
 #define EXTENT_FREE 0u
 #define EXTENT_LINKED 0x80000000u
+#define BEING_READ 0x80000000u
 
 typedef struct taker {
     uint32_t owner;
@@ -127,7 +139,10 @@ typedef struct channel {
     uint32_t swept;
     int64_t rung_at;
     int32_t rung_on;
-    char line2[28];
+    uint32_t hand;
+    int64_t looked_at;
+    uint32_t takes;
+    char line2[12];
     uint32_t free_list[FREE_LISTS];
     uint32_t log;
     uint64_t log_head;
@@ -137,20 +152,23 @@ typedef struct channel {
     taker taker[TAKERS + 1];
 } channel;
 
-typedef struct extent {
-    uint64_t desc;
-    uint32_t epoch;
-    uint32_t prev;
-    uint32_t next_free;
-    uint32_t prev_free;
-    char pad[40];
-} extent;
-
 typedef struct record {
     uint64_t size;
     uint32_t kind;
     uint32_t page;
 } record;
+
+typedef struct extent {
+    uint64_t desc;
+    uint32_t epoch;
+    uint32_t prev;
+    uint32_t list_next;
+    uint32_t list_prev;
+    uint32_t taken;
+    uint32_t thread;
+    record again;
+    record onward;
+} extent;
 
 /* struct condition: who waits, in slots claimed and left by compare-and-swap; no lock of its own.
  *
@@ -213,10 +231,16 @@ AT(channel, backlog, 120);
 AT(channel, read_at, 128);
 AT(channel, epoch, 140);
 AT(channel, rung_at, 152);
+AT(channel, hand, 164);
+AT(channel, looked_at, 168);
+AT(channel, takes, 176);
 AT(channel, free_list, 192);
 AT(channel, log, 276);
 AT(channel, taker, 304);
 AT(extent, epoch, 8);
+AT(extent, taken, 24);
+AT(extent, again, 32);
+AT(extent, onward, 48);
 AT(record, page, 12);
 AT(condition, slot, 16);
 AT(undo_table, slot, 24);

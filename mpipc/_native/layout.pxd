@@ -3,11 +3,12 @@ from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 cdef extern from "_native/layout.h" nogil:
     uint64_t CHANNEL_MAGIC, CHANNEL_STRIDE, PAGE_BYTES
-    uint32_t CHANNEL_VERSION, CHANNEL_WAITS_ON_FD, CHANNEL_JOINABLE, COUNT_MASK
+    uint32_t CHANNEL_VERSION, CHANNEL_WAITS_ON_FD, CHANNEL_JOINABLE, CHANNEL_REDELIVER
+    uint32_t COUNT_MASK
     int FREE_LISTS, PAGE_SHIFT, COUNT_BITS
     uint32_t FIRST_CHUNK_PAGES, CHUNK_PAGES, INLINE_MAX
     uint32_t RECORD_INLINE, RECORD_EXTENT, RECORD_JUMP
-    uint32_t EXTENT_FREE, EXTENT_LINKED
+    uint32_t EXTENT_FREE, EXTENT_LINKED, BEING_READ
     int CONDITION_SLOTS
     int UNDO_SLOTS, TAKERS
     uint32_t SLOT_FREE, SLOT_WAITING, SLOT_NOTIFIED, SLOT_STATE
@@ -44,6 +45,9 @@ cdef extern from "_native/layout.h" nogil:
         uint32_t swept
         int64_t rung_at
         int32_t rung_on
+        uint32_t hand
+        int64_t looked_at
+        uint32_t takes
         uint32_t* free_list
         uint32_t log
         uint64_t log_head
@@ -52,17 +56,21 @@ cdef extern from "_native/layout.h" nogil:
         uint32_t log_done
         taker* taker
 
-    ctypedef struct extent:
-        uint64_t desc
-        uint32_t epoch
-        uint32_t prev
-        uint32_t next_free
-        uint32_t prev_free
-
     ctypedef struct record:
         uint64_t size
         uint32_t kind
         uint32_t page
+
+    ctypedef struct extent:
+        uint64_t desc
+        uint32_t epoch
+        uint32_t prev
+        uint32_t list_next
+        uint32_t list_prev
+        uint32_t taken
+        uint32_t thread
+        record again
+        record onward
 
     ctypedef struct condition:
         uint32_t next

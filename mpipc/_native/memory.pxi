@@ -245,6 +245,7 @@ cdef class ChannelSegment(Segment):
             self.chan[i].view.origin = i * <uint64_t>stride
             self.chan[i].flags = flags
             self.chan[i].maxsize = maxsize
+            self.chan[i].inline_max = -1 if flags & CHANNEL_REDELIVER else INLINE_MAX
             self.chan[i].maxbytes = maxbytes
             self.chan[i].maxpages = maxpages
             spin_start(&self.chan[i].get_spin)
@@ -273,6 +274,7 @@ cdef class ChannelSegment(Segment):
         cdef channel* h
         cdef uint32_t page = 1, holder, epoch
         cdef list extents = []
+        cdef dict takers
         cdef int r
         cdef bytes settled = PyBytes_FromStringAndSize(NULL, sizeof(channel))
         h = <channel*>PyBytes_AS_STRING(settled)
@@ -289,19 +291,22 @@ cdef class ChannelSegment(Segment):
                     robust_unlock_damaged(&c.h.lock)
         if r != OK:
             raise failure(r, 0)
+        takers = {h.taker[i].owner & OWNER_PID: h.taker[i].tasks
+                  for i in range(TAKERS) if h.taker[i].owner}
         while page < h.npages and tiles(c, page):
             holder = <uint32_t>extent_at(c, page).desc
             extents.append((page, pages_of(extent_at(c, page).desc),
                             "free" if holder == EXTENT_FREE else
                             "linked" if holder & EXTENT_LINKED else holder & OWNER_PID))
+            if c.flags & CHANNEL_REDELIVER and in_hand(c, page):
+                takers[holder & OWNER_PID] = takers.get(holder & OWNER_PID, 0) + 1
             page += pages_of(extent_at(c, page).desc)
         return {
             "count": count_between(h.head, h.tail), "backlog": h.backlog, "npages": h.npages,
             "maxpages": h.maxpages, "maxsize": h.maxsize, "maxbytes": h.maxbytes,
             "exposed": bool(h.exposed), "bells": h.bells, "spare": h.spare, "epoch": h.epoch,
             "get_tickets": h.get_given - h.get_called, "put_tickets": h.put_given - h.put_called,
-            "takers": {h.taker[i].owner & OWNER_PID: h.taker[i].tasks
-                       for i in range(TAKERS) if h.taker[i].owner},
+            "takers": takers,
             "extents": extents,
         }
 

@@ -12,6 +12,7 @@ cdef int COPY = 3              # an extent is ours to fill; then call again
 cdef int PAUSED = 4            # a slice is over or a signal came: see to signals, then go on
 cdef int TIMED_OUT = 5
 cdef int HUNG_UP = 6           # no process holds the other end any more
+cdef int NOT_OURS = 7          # only the process that took a message can finish it
 cdef int NO_MEMORY = -1
 cdef int CORRUPT = -2
 cdef int UNUSABLE = -3         # no robust list
@@ -102,6 +103,7 @@ ctypedef struct Chan:
     uint32_t reached        # pages known to lie within the file and the window
     Spin get_spin
     Spin put_spin
+    int64_t inline_max      # bytes of a message up to which it lies within its chunk
     uint64_t head_seen      # by the last put that found a long backlog
     uint64_t* claim         # where a take notes which message it is about to take, or NULL
     uint32_t taker          # where this process's tasks are noted, if it has any
@@ -156,28 +158,32 @@ cdef bint tiles(Chan* c, uint32_t page) noexcept nogil:
     return 0 < pages <= c.h.npages - page
 
 
-cdef void list_push(Chan* c, uint32_t page) noexcept nogil:
-    cdef extent* e = extent_at(c, page)
-    cdef uint32_t* head = &c.h.free_list[size_class(pages_of(e.desc))]
-    e.prev_free = 0
-    e.next_free = head[0]
-    if inside(c, head[0]):
-        extent_at(c, head[0]).prev_free = page
-        kill_point("free list: the first one told of the new")
-    head[0] = page
-    kill_point("free list: begins with the new")
+cdef inline uint32_t* free_list(Chan* c, uint32_t page) noexcept nogil:
+    """The list that the extent at `page` is in while it is free: where its first one stands."""
+    return &c.h.free_list[size_class(pages_of(extent_at(c, page).desc))]
 
 
-cdef void list_remove(Chan* c, uint32_t page) noexcept nogil:
+cdef void list_push(Chan* c, uint32_t* first, uint32_t page) noexcept nogil:
     cdef extent* e = extent_at(c, page)
-    if inside(c, e.prev_free):
-        extent_at(c, e.prev_free).next_free = e.next_free
-        kill_point("free list: the one before told")
+    e.list_prev = 0
+    e.list_next = first[0]
+    if inside(c, first[0]):
+        extent_at(c, first[0]).list_prev = page
+        kill_point("list: the first one told of the new")
+    first[0] = page
+    kill_point("list: begins with the new")
+
+
+cdef void list_remove(Chan* c, uint32_t* first, uint32_t page) noexcept nogil:
+    cdef extent* e = extent_at(c, page)
+    if inside(c, e.list_prev):
+        extent_at(c, e.list_prev).list_next = e.list_next
+        kill_point("list: the one before told")
     else:
-        c.h.free_list[size_class(pages_of(e.desc))] = e.next_free
-    if inside(c, e.next_free):
-        extent_at(c, e.next_free).prev_free = e.prev_free
-        kill_point("free list: the one after told")
+        first[0] = e.list_next
+    if inside(c, e.list_next):
+        extent_at(c, e.list_next).list_prev = e.list_prev
+        kill_point("list: the one after told")
 
 
 cdef void join_next(Chan* c, uint32_t page, uint32_t next_) noexcept nogil:
@@ -201,15 +207,15 @@ cdef void extent_free(Chan* c, uint32_t page) noexcept nogil:
     after = page + pages_of(e.desc)
     set_desc(e, describe(pages_of(e.desc), EXTENT_FREE))
     if tiles(c, after) and <uint32_t>extent_at(c, after).desc == EXTENT_FREE:
-        list_remove(c, after)
+        list_remove(c, free_list(c, after), after)
         join_next(c, page, after)
     if (e.prev < page and tiles(c, e.prev) and <uint32_t>extent_at(c, e.prev).desc == EXTENT_FREE
             and e.prev + pages_of(extent_at(c, e.prev).desc) == page):
         after = page
         page = e.prev
-        list_remove(c, page)
+        list_remove(c, free_list(c, page), page)
         join_next(c, page, after)
-    list_push(c, page)
+    list_push(c, free_list(c, page), page)
 
 
 cdef int sweep_dead(Chan* c) noexcept nogil:
@@ -268,7 +274,7 @@ cdef uint32_t extent_take(Chan* c, uint32_t page, uint32_t pages, uint32_t holde
     """Lock held. Turn the first `pages` of a free extent into one of `holder`'s."""
     cdef extent* e = extent_at(c, page)
     cdef uint32_t rest = pages_of(e.desc) - pages, after = page + pages
-    list_remove(c, page)
+    list_remove(c, free_list(c, page), page)
     if rest:
         set_desc(extent_at(c, after), describe(rest, EXTENT_FREE))
         extent_at(c, after).prev = page
@@ -281,7 +287,7 @@ cdef uint32_t extent_take(Chan* c, uint32_t page, uint32_t pages, uint32_t holde
             kill_point("take: the rest is the last")
     set_desc(e, describe(pages, holder))
     if rest:
-        list_push(c, after)
+        list_push(c, free_list(c, after), after)
     return page
 
 
@@ -297,7 +303,7 @@ cdef uint32_t extent_find(Chan* c, uint32_t pages, uint32_t holder) noexcept nog
                 break
             if pages_of(extent_at(c, page).desc) >= pages:
                 return extent_take(c, page, pages, holder)
-            page = extent_at(c, page).next_free
+            page = extent_at(c, page).list_next
             looked += 1
         k += 1
     return 0

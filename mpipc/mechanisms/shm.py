@@ -72,10 +72,22 @@ class Queue(_core.QueueCore, queues.Queue, metaclass=Replacement):
 
 
 class JoinableQueue(queues.JoinableQueue, Queue):
-    """A queue with ``task_done`` and ``join``, which raises OwnerDied if it waits for the dead."""
+    """A queue with ``task_done`` and ``join``, which raises OwnerDied if it waits for the dead.
+
+    With ``redeliver=True`` it does not raise: what a process has taken and not done when it is
+    killed, or ends, is handed to another consumer, before all that waits. ``task_done`` is then for
+    the oldest message that the calling thread has taken and not done; if it has none, for the
+    oldest that its process has.
+    """
+
+    def __init__(self, maxsize: int = 0, *, ctx: BaseContext, redeliver: bool = False) -> None:
+        self._redeliver = bool(redeliver)
+        super().__init__(maxsize, ctx=ctx)
 
     def _open(self, maxsize: int, ctx: BaseContext) -> None:
-        self._attach(*_core.open_queue(Connection, maxsize, 0, max_bytes(ctx), True))
+        self._attach(
+            *_core.open_queue(Connection, maxsize, 0, max_bytes(ctx), True, self._redeliver)
+        )
 
     def _attach(self, reader: _core.ConnectionCore, writer: _core.ConnectionCore) -> None:
         super()._attach(reader, writer)

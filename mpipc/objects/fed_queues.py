@@ -35,7 +35,12 @@ class Queue(_stock.Queue, metaclass=Replacement):  # type: ignore[type-arg]
 class JoinableQueue(Queue, _stock.JoinableQueue):  # type: ignore[type-arg]
     """A queue with ``task_done`` and ``join``."""
 
-    def __init__(self, maxsize: int = 0, *, ctx: BaseContext) -> None:
+    def __init__(self, maxsize: int = 0, *, ctx: BaseContext, redeliver: bool = False) -> None:
+        if redeliver:
+            raise NotImplementedError(
+                "redeliver=True: the queues of this mechanism do not know who took a message; "
+                "use JoinableQueue of a context of shared memory, such as 'mpipc-shm'"
+            )
         super().__init__(maxsize, ctx=ctx)
         self._unfinished_tasks = ctx.Semaphore(0)
         self._cond = ctx.Condition()
