@@ -32,7 +32,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "unit"))
 
-from core_memory import LOCK, assert_tiled, words
+from core_memory import LOCK, LOOKED_AT, assert_tiled, linked_pages, words
 
 import mpipc
 from mpipc import _core
@@ -591,6 +591,240 @@ class JoinTheDead(Scenario):
             self.queue.task_done()
         self.queue.join()
         assert not self.queue.segment.inspect()["takers"]
+
+
+class Redelivery(Scenario):
+    """A JoinableQueue that hands on what the dead had in hand: not one message is lost."""
+
+    messages = [b"%04d" % i + bytes(size * KB) for i, size in enumerate((0, 5, 0, 100, 1, 40))]
+    exposed = True
+
+    def __init__(self) -> None:
+        self.queue = ctx.JoinableQueue(redeliver=True)
+        if self.exposed:
+            self.queue._reader.fileno()
+        for message in self.messages:
+            self.queue.put(message)
+        # What was taken to be finished, in order; first, how many.
+        self.finished = ctx.RawArray("i", len(self.messages) + 2)
+        self.prepare()
+        with words(self.queue.segment) as memory:
+            memory.set64(LOOKED_AT, 0)  # the victim is the next to look for the dead
+
+    def prepare(self) -> None:
+        """What has happened before."""
+
+    def left_by_dead(self, call: Callable[..., object], *args: Any) -> None:
+        """Have another process call, which ends by SIGKILL."""
+        taker = ctx.Process(target=self.then_die, args=(call, *args))
+        taker.start()
+        taker.join()
+        assert taker.exitcode == -signal.SIGKILL, "it was not killed"
+
+    def then_die(self, call: Callable[..., object], *args: Any) -> None:
+        call(*args)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def take(self, count: int) -> None:
+        for _ in range(count):
+            self.queue.get(timeout=SOON)
+
+    def take_to_finish(self, count: int) -> None:
+        for _ in range(count):
+            number = int(self.queue.get(timeout=SOON)[:4])
+            self.finished[0] += 1
+            self.finished[self.finished[0]] = number
+
+    def finish(self, count: int) -> None:
+        for _ in range(count):
+            self.take_to_finish(1)
+            self.queue.task_done()
+
+    def victim(self) -> None:
+        self.finish(len(self.messages))
+
+    def check(self) -> None:
+        ready = bool(connection.wait([self.queue._reader], 0))
+        if self.exposed:
+            self.queue.empty()  # repairs
+            assert bool(connection.wait([self.queue._reader], 0)) == bool(self.queue.qsize()), ready
+        unfinished = self.queue._unfinished_tasks.get_value()
+        found = [self.queue.get(timeout=SOON) for _ in range(unfinished)]
+        assert self.queue.empty(), "a message too many"
+        # Nothing is lost and nothing done comes again. The last noted may not have been finished.
+        numbers = [int(message[:4]) for message in found]
+        done = len(self.messages) - unfinished
+        assert sorted(numbers + self.finished[1 : done + 1]) == [*range(len(self.messages))], numbers
+        assert all(self.messages[number] == message for number, message in zip(numbers, found, strict=True))
+        for _ in range(unfinished):
+            self.queue.task_done()
+        self.work_on()
+
+    def work_on(self) -> None:
+        messages = [os.urandom(size) for size in (0, 10, 5 * KB, 200, 70 * KB, 3 * KB) * 20]
+        for role in (give_all, self.finish_all):
+            child = ctx.Process(target=role, args=(self.queue, messages))
+            child.start()
+            (self.finish_all if role is give_all else give_all)(self.queue, messages)
+            joined = threading.Thread(target=self.queue.join)
+            joined.start()
+            joined.join(SOON)
+            assert not joined.is_alive(), "join() waits for nothing"
+            child.join(SOON)
+            assert child.exitcode == 0, f"a survivor ended with {child.exitcode}"
+        report = self.queue.segment.inspect()
+        assert_tiled(report)
+        assert report["count"] == report["backlog"] == 0 and not report["takers"], report
+        assert linked_pages(report) <= 35, report
+
+    def finish_all(self, source: Any, messages: list[bytes]) -> None:
+        for message in messages:
+            assert source.get(timeout=SOON) == message, "a message is damaged"
+            source.task_done()
+
+
+@scenario
+class TakeAndFinish(Redelivery):
+    pass
+
+
+@scenario
+class TakeManyAndFinish(Redelivery):
+    def victim(self) -> None:
+        for taken, finished in ((3, 2), (2, 2), (1, 2)):
+            self.take_to_finish(taken)
+            for _ in range(finished):
+                self.queue.task_done()
+
+
+@scenario
+class TakeAgain(Redelivery):
+    """Nothing waits, all is in the hands of two dead; the victim finds it."""
+
+    def prepare(self) -> None:
+        self.left_by_dead(self.take, 2)
+        self.left_by_dead(self.take, len(self.messages))
+
+
+@scenario
+class TakeAgainBeforeOthers(Redelivery):
+    """What the dead had in hand comes before what waits."""
+
+    def prepare(self) -> None:
+        self.left_by_dead(self.take, 3)
+
+    def check(self) -> None:
+        self.queue.empty()
+        super().check()
+
+
+@scenario
+class TakeAgainFromTheMiddle(Redelivery):
+    """The lane leads on from where head was: into another chunk, past an emptied one."""
+
+    messages = [b"%04d" % i + bytes(10) for i in range(5000)]
+    done = 4085
+
+    def prepare(self) -> None:
+        self.finish(self.done)
+        self.left_by_dead(self.take, 6)
+
+    def victim(self) -> None:
+        self.finish(40)
+
+
+@scenario
+class JoinAndHandBack(Redelivery):
+    """Who waits for all tasks hands back what others then do."""
+
+    def prepare(self) -> None:
+        self.left_by_dead(self.take, len(self.messages))
+
+    def victim(self) -> None:
+        self.queue.join()
+
+    def beside(self) -> None:
+        time.sleep(0.05)
+        with contextlib.suppress(queue.Empty):
+            for _ in self.messages:
+                self.finish(1)
+
+
+@scenario
+class HandBackToSleeper(Redelivery):
+    """A thread here sleeps; the victim only looks."""
+
+    exposed = False
+
+    def prepare(self) -> None:
+        self.left_by_dead(self.take, len(self.messages))
+
+    def victim(self) -> None:
+        self.queue.empty()
+
+    def beside(self) -> None:
+        for _ in self.messages[:2]:
+            thread = threading.Thread(target=self.finish, args=(1,))
+            thread.start()
+            thread.join(SOON)
+            assert not thread.is_alive(), "nobody handed the message on"
+
+
+class RecoverRedelivery(Redelivery):
+    """Another was killed at `where`; the victim is who repairs."""
+
+    where = "task: head written"
+    passage = 1
+
+    def prepare(self) -> None:
+        self.left_by_dead(self.take, 3)
+        with words(self.queue.segment) as memory:
+            memory.set64(LOOKED_AT, 0)
+        self.left_by_dead(self.die)
+
+    def die(self) -> None:
+        _core.die_at(index_of(self.where), self.passage)
+        self.act()
+
+    def act(self) -> None:
+        """Find the dead one's three, hand them back and take one."""
+        self.take(1)
+
+
+@scenario
+class RecoverDisowned(RecoverRedelivery):
+    where = "extent: described"
+    passage = 2
+
+
+@scenario
+class RecoverHandBack(RecoverRedelivery):
+    passage = 2
+
+
+@scenario
+class RecoverHandBackBell(RecoverRedelivery):
+    """All was taken, so to hand the first back must ring."""
+
+    where = "hand: rung, not yet counted"
+
+    def prepare(self) -> None:
+        self.left_by_dead(self.take, len(self.messages))
+        self.left_by_dead(self.die)
+
+
+@scenario
+class RecoverTakeInHand(RecoverRedelivery):
+    passage = 4
+
+
+@scenario
+class RecoverFinishInHand(RecoverRedelivery):
+    where = "task: done written"
+    passage = 5
+
+    def act(self) -> None:
+        self.finish(1)
 
 
 class Ends(Scenario):

@@ -1,13 +1,16 @@
 """Kill producers, consumers and holders of locks at random instants, and keep a ledger.
 
     python tests/death/soak.py --kills 20000
+    python tests/death/soak.py --queue JoinableQueue --redeliver
     python tests/death/soak.py --context mpipc-posix --queue SimpleQueue --without-locks
     python tests/death/soak.py --context stock          # for comparison: it hangs
 
 Each message has its producer's number, its own, and a checksum. Producers note how many puts have
 returned, consumers what they were given. In the end everything that was put is accounted for: each
 message came once, whole and in order, and at most one is missing for each process that was killed
-with it in its hands. The status is 0 if that is so and nothing hung.
+with it in its hands. With --redeliver nothing at all is missing: what came more than once came to
+consumers that were killed, but for the last, and in the end join() finds all tasks done. The status
+is 0 if that is so and nothing hung.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ import signal
 import struct
 import sys
 import tempfile
+import threading
 import time
 import warnings
 import zlib
@@ -51,9 +55,11 @@ class Figures:
     messages: int = 0
     lost: int = 0
     lost_at_most: int = 0
+    redelivered: int = 0
     doubled: int = 0
     damaged: int = 0
     disordered: int = 0
+    disordered_at_most: int = 0
     locks_taken: int = 0
     locks_broken: int = 0
     leaked: int = 0
@@ -62,8 +68,12 @@ class Figures:
 
     @property
     def well(self) -> bool:
-        bad = self.doubled, self.damaged, self.disordered, self.locks_broken, self.leaked
-        return not any(bad) and not self.hangs and self.lost <= self.lost_at_most
+        bad = self.doubled, self.damaged, self.locks_broken, self.leaked, self.hangs
+        return (
+            not any(bad)
+            and self.lost <= self.lost_at_most
+            and self.disordered <= self.disordered_at_most
+        )
 
 
 class Board:
@@ -82,7 +92,9 @@ class Board:
 class Soak:
     """The processes, what they share, and the ledger."""
 
-    def __init__(self, context: str, kind: str, kills: int, seed: int, locks: bool) -> None:
+    def __init__(
+        self, context: str, kind: str, kills: int, seed: int, locks: bool, redeliver: bool
+    ) -> None:
         self.lockers = LOCKERS if locks else 0
         name = "fork" if context == "stock" else f"{context}-fork"
         self.ctx: Any = multiprocessing.get_context(name)
@@ -90,8 +102,12 @@ class Soak:
         self.target = kills
         self.random = random.Random(seed)
         # Places in a bounded queue that a killed process held come back with shm only.
-        bounded = context == "mpipc-shm" and kind == "Queue"
-        self.queue = self.ctx.Queue(40) if bounded else getattr(self.ctx, kind)()
+        bounded = context == "mpipc-shm" and kind != "SimpleQueue"
+        options: dict[str, Any] = {"redeliver": True} if redeliver else {}
+        self.queue = getattr(self.ctx, kind)(*[40] * bounded, **options)
+        self.tasks = kind == "JoinableQueue"
+        self.redeliver = redeliver
+        self.killed: set[int] = set()  # consumers
         self.lock = self.ctx.Lock()
         # For each producer there ever was, how many of its puts have begun and have returned.
         self.begun = Board(kills + 100)
@@ -124,11 +140,15 @@ class Soak:
         while True:
             message = self.queue.get()
             if message is None:
+                if self.tasks:
+                    self.queue.task_done()
                 break
             who, number, checksum = HEAD.unpack_from(message)
             whole = zlib.crc32(message[HEAD.size :]) == checksum
             os.write(log, ENTRY.pack(who, number, whole))
             self.state[1] += 1
+            if self.tasks:
+                self.queue.task_done()
         self.finish()
 
     def hold(self) -> None:
@@ -181,10 +201,15 @@ class Soak:
             victim.join()
             if victim.exitcode == 99:
                 self.figures.locks_broken += 1
+            if kind == "consume":
+                self.killed.add(victim.pid)
+                # It may have had a message in its hands.
+                if self.redeliver:
+                    self.figures.disordered_at_most += 1
+                else:
+                    self.figures.lost_at_most += 1
             victim.close()
             self.figures.kills += 1
-            # It may have had a message in its hands.
-            self.figures.lost_at_most += kind == "consume"
             self.start(kind)
             if self.state[1] != taken:
                 taken, since = self.state[1], time.monotonic()
@@ -212,6 +237,11 @@ class Soak:
                 self.figures.hangs += 1
             elif process.exitcode == 99:
                 self.figures.locks_broken += 1
+        if self.redeliver:
+            joined = threading.Thread(target=self.queue.join, daemon=True)
+            joined.start()
+            joined.join(HUNG)
+            self.figures.hangs += joined.is_alive()
         for _ in consumers:
             self.queue.put(None)
         for process in consumers:
@@ -220,18 +250,24 @@ class Soak:
 
     def settle_accounts(self) -> None:
         seen: dict[int, set[int]] = defaultdict(set)
+        by_living: dict[int, set[int]] = defaultdict(set)
         for log in Path(self.folder.name).iterdir():
             last: dict[int, int] = {}
+            excused = self.redeliver and int(log.name) in self.killed
             data = log.read_bytes()
-            for who, number, whole in ENTRY.iter_unpack(
-                data[: len(data) // ENTRY.size * ENTRY.size]
-            ):
+            entries = list(ENTRY.iter_unpack(data[: len(data) // ENTRY.size * ENTRY.size]))
+            for place, (who, number, whole) in enumerate(entries, 1):
                 self.figures.messages += 1
                 self.figures.damaged += not whole
-                self.figures.doubled += number in seen[who]
+                self.figures.redelivered += self.redeliver and number in seen[who]
+                # The last that one who was killed was given may be given to another, whoever
+                # is looked at first here; nothing else.
+                if not (excused and place == len(entries)):
+                    self.figures.doubled += number in by_living[who]
+                    by_living[who].add(number)
                 self.figures.disordered += number <= last.get(who, -1)
                 seen[who].add(number)
-                last[who] = number
+                last[who] = max(number, last.get(who, -1))
         for who in range(self.producers):
             put = set(range(self.returned[who]))
             self.figures.lost += len(put - seen[who])
@@ -242,7 +278,12 @@ class Soak:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Kill processes at random; keep a ledger.")
     parser.add_argument("--context", default="mpipc-shm", help="without its start method")
-    parser.add_argument("--queue", default="Queue", choices=("Queue", "SimpleQueue"))
+    parser.add_argument("--queue", default="Queue", choices=("Queue", "SimpleQueue", "JoinableQueue"))
+    parser.add_argument(
+        "--redeliver",
+        action="store_true",
+        help="a JoinableQueue that hands on what the killed had in hand",
+    )
     parser.add_argument("--kills", type=int, default=1000)
     parser.add_argument(
         "--without-locks",
@@ -252,11 +293,20 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     options = parser.parse_args()
+    if options.redeliver and options.queue != "JoinableQueue":
+        parser.error("--redeliver is an option of --queue JoinableQueue")
     seed = random.randrange(1 << 32) if options.seed is None else options.seed
     print(f"seed {seed}", flush=True)
     faulthandler.register(signal.SIGUSR1)
     before = snapshot()
-    soak = Soak(options.context, options.queue, options.kills, seed, not options.without_locks)
+    soak = Soak(
+        options.context,
+        options.queue,
+        options.kills,
+        seed,
+        not options.without_locks,
+        options.redeliver,
+    )
     figures = soak.run()
     del soak
     left = settle(before)
