@@ -214,7 +214,7 @@ cdef int walk_lane(Chan* c, uint32_t epoch) noexcept nogil:
     cdef uint32_t left = count_between(h.head, h.tail), jumps = 0
     cdef record* rec
     while left:
-        if position + sizeof(record) > end:
+        if position > end - sizeof(record):
             return CORRUPT
         rec = <record*>(c.view.base + position)
         if rec.kind == RECORD_JUMP or rec.kind == RECORD_EXTENT:
@@ -574,8 +574,8 @@ cdef int take_message(Chan* c, Bell* bell, char* buffer, Taken* out,
             rec = &extent_at(c, out.page).onward
             fresh = rec.page
             position = rec.size
-            if (rec.kind != RECORD_JUMP or not tiles(c, fresh) or position + sizeof(record) > end
-                    or not fresh <= position >> PAGE_SHIFT):
+            if (rec.kind != RECORD_JUMP or not tiles(c, fresh)
+                    or not fresh <= position >> PAGE_SHIFT or position > end - sizeof(record)):
                 channel_unlock(c)
                 return CORRUPT
     elif (rec.kind == RECORD_INLINE and rec.size <= INLINE_MAX

@@ -136,7 +136,7 @@ cdef uint32_t hand_back(Chan* c, Bell* bell) noexcept nogil:
     while page and count_between(h.head, h.tail) < COUNT_MASK:
         e = extent_at(c, page)
         list_remove(c, &h.hand, page)
-        # An empty channel's next message comes to tail, which a put may have left for head's place.
+        # Where nothing waits, head may stand where a put began to rewind and was killed.
         none_waits = count_between(h.head, h.tail) == 0
         e.onward.kind = RECORD_JUMP
         e.onward.page = h.write_at if none_waits else h.read_at
@@ -188,5 +188,5 @@ cdef uint32_t look_for_dead(Chan* c, Bell* bell, bint now) noexcept nogil:
         channel_unlock(c)
         kill_point("hand: handed back, nobody woken")
     if count:
-        futex_wake(low_half(&c.h.tail), count)      # calls no ticket: a wake-up too many is harmless
+        futex_wake(low_half(&c.h.tail), count)      # calls no tickets: a wake-up in vain
     return count

@@ -145,8 +145,12 @@ class Soak:
                 break
             who, number, checksum = HEAD.unpack_from(message)
             whole = zlib.crc32(message[HEAD.size :]) == checksum
+            if self.redeliver:  # or hardly anybody would be killed with a message in hand
+                time.sleep(who % 3 / 1000)
             os.write(log, ENTRY.pack(who, number, whole))
             self.state[1] += 1
+            if self.redeliver:
+                time.sleep(who % 2 / 1000)
             if self.tasks:
                 self.queue.task_done()
         self.finish()
@@ -278,7 +282,8 @@ class Soak:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Kill processes at random; keep a ledger.")
     parser.add_argument("--context", default="mpipc-shm", help="without its start method")
-    parser.add_argument("--queue", default="Queue", choices=("Queue", "SimpleQueue", "JoinableQueue"))
+    kinds = ("Queue", "SimpleQueue", "JoinableQueue")
+    parser.add_argument("--queue", default="Queue", choices=kinds)
     parser.add_argument(
         "--redeliver",
         action="store_true",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import queue as queue_errors
 import random
 
@@ -95,6 +96,7 @@ def use(queue) -> None:
         lambda: queue.get(timeout=0.05),
         lambda: queue.get(timeout=0.05),
         lambda: queue.get(timeout=0.05),
+        getattr(queue, "task_done", queue.full),
     ):
         try:
             call()
@@ -104,13 +106,27 @@ def use(queue) -> None:
             assert type(error).__module__ in ("builtins", "_pickle", "pickle"), error
 
 
+def leave_in_the_hand_of_a_dead_process(queue) -> None:
+    pid = os.fork()
+    if not pid:
+        queue.get()
+        queue.get()
+        os._exit(0)
+    os.waitpid(pid, 0)
+
+
 def fuzz(seed: int) -> None:
     dice = random.Random(seed)
     context = mpipc.get_context("shm", start_method="fork", max_bytes=8 << 20)
-    for _ in range(150):
-        queue = context.Queue(dice.choice([0, 5]))
+    for turn in range(150):
+        bound = dice.choice([0, 5])
+        queue = context.JoinableQueue(bound, redeliver=True) if turn % 3 else context.Queue(bound)
         for _ in range(3):
             queue.put(b"x" * dice.choice([3, 900, 20_000, 90_000]))
+        if turn % 3 == 1:
+            leave_in_the_hand_of_a_dead_process(queue)
+        elif turn % 3 == 2:
+            queue.get()
         pages = queue.segment.inspect()["npages"]
         with words(queue.segment) as memory:
             for _ in range(dice.randrange(1, 4)):

@@ -1,4 +1,4 @@
-"""JoinableQueues made with redeliver=True: what consumers that are no more had in hand comes again."""
+"""JoinableQueues made with redeliver=True: what the dead had in hand comes again."""
 
 from __future__ import annotations
 
