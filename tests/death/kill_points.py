@@ -827,6 +827,9 @@ class RecoverFinishInHand(RecoverRedelivery):
     def act(self) -> None:
         self.finish(1)
 
+    def victim(self) -> None:
+        self.finish(len(self.messages) - 1)
+
 
 class Ends(Scenario):
     """A pipe; messages wait in it when the victim begins."""
