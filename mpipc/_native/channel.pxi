@@ -534,7 +534,7 @@ cdef int take_message(Chan* c, Bell* bell, char* buffer, Taken* out,
     """Take the oldest message. `buffer` has INLINE_MAX bytes. OK, WOULD_BLOCK, BUSY or an error."""
     cdef channel* h
     cdef uint64_t head, tail, position, end, size
-    cdef uint32_t old = 0, fresh = 0, given, page
+    cdef uint32_t old = 0, fresh = 0, given
     cdef bint call
     cdef record* rec
     cdef int r = channel_lock(c, bell, patient)
@@ -571,11 +571,9 @@ cdef int take_message(Chan* c, Bell* bell, char* buffer, Taken* out,
         out.data = payload(c, out.page)
         position += sizeof(record)
         if rec == &extent_at(c, out.page).again:        # handed back: on to where head was
-            rec = &extent_at(c, out.page).onward
-            fresh = rec.page
-            position = rec.size
-            if (rec.kind != RECORD_JUMP or not tiles(c, fresh)
-                    or not fresh <= position >> PAGE_SHIFT or position > end - sizeof(record)):
+            fresh = extent_at(c, out.page).onward.page
+            position = extent_at(c, out.page).onward.size
+            if not leads_on(c, out.page):
                 channel_unlock(c)
                 return CORRUPT
     elif (rec.kind == RECORD_INLINE and rec.size <= INLINE_MAX
@@ -597,16 +595,11 @@ cdef int take_message(Chan* c, Bell* bell, char* buffer, Taken* out,
         store64_release(&h.head, place(position, <uint32_t>head + 1))         # COMMIT
     elif not c.flags & CHANNEL_REDELIVER:
         task_taken(c, place(position, <uint32_t>head + 1))                    # COMMIT in there
+    elif out.page:
+        hand_take(c, out, buffer, place(position, <uint32_t>head + 1))        # COMMIT in there
     else:
-        page = out.page
-        if page == 0:
-            channel_unlock(c)
-            return CORRUPT
-        if size <= INLINE_MAX:
-            memcpy(buffer, out.data, size)
-            out.data = buffer
-            out.page = 0
-        hand_take(c, page, size, out.page != 0, place(position, <uint32_t>head + 1))  # COMMIT there
+        channel_unlock(c)
+        return CORRUPT
     kill_point("take: committed")
     compiler_fence()
     if out.page and not c.flags & CHANNEL_REDELIVER:

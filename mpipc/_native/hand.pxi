@@ -46,15 +46,28 @@ cdef inline uint64_t again_of(uint32_t page) noexcept nogil:
     return first_of(page) - 2 * sizeof(record)
 
 
-cdef void hand_take(Chan* c, uint32_t page, uint64_t size, bint being_read,
-                    uint64_t head) noexcept nogil:
-    """Lock held. Commit a take of the message in the extent at `page`."""
+cdef bint leads_on(Chan* c, uint32_t page) noexcept nogil:
+    """Lock held. Whether what was handed back leads to a place in a chunk."""
+    cdef record* rec = &extent_at(c, page).onward
+    return (rec.kind == RECORD_JUMP and tiles(c, rec.page) and rec.page <= rec.size >> PAGE_SHIFT
+            and rec.size <= (<uint64_t>c.h.npages << PAGE_SHIFT) - sizeof(record))
+
+
+cdef void hand_take(Chan* c, Taken* out, char* buffer, uint64_t head) noexcept nogil:
+    """Lock held. Commit a take. A message that does not fit into `buffer` is read where it lies."""
+    cdef uint32_t page = out.page
     cdef extent* e = extent_at(c, page)
     c.h.takes += 1
     kill_point("hand: takes counted")
     e.taken = c.h.takes
-    e.thread = robust_self() | (BEING_READ if being_read else 0)
-    e.again.size = size
+    e.thread = robust_self()
+    if out.size <= INLINE_MAX:
+        memcpy(buffer, out.data, out.size)
+        out.data = buffer
+        out.page = 0
+    else:
+        e.thread |= BEING_READ
+    e.again.size = out.size
     e.again.kind = RECORD_EXTENT
     e.again.page = page
     kill_point("hand: extent knows its taker")
