@@ -8,20 +8,21 @@ Python objects begin with memory.pxi.
 """
 cimport cython
 from cpython.buffer cimport (
-    PyBUF_ANY_CONTIGUOUS, PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release,
-    PyObject_GetBuffer,
+    PyBUF_ANY_CONTIGUOUS, PyBUF_SIMPLE, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_FillInfo,
+    PyBuffer_IsContiguous, PyBuffer_Release, PyObject_GetBuffer,
 )
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.dict cimport PyDict_GetItem
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
 from cpython.object cimport PyObject
+from cpython.ref cimport Py_INCREF
 from cpython.pythread cimport PyThread_get_thread_ident
 from libc.errno cimport EAGAIN, ECONNRESET, EINTR, EINVAL, ENOSYS, EPIPE, ESRCH, ETIMEDOUT, errno
-from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport strtoull
-from libc.string cimport memcpy, memset, strrchr
+from libc.string cimport memcpy, memset, strchr, strcmp, strrchr
 from posix.time cimport timespec
 from posix.types cimport pid_t
 
@@ -57,6 +58,7 @@ include "_native/memory.pxi"
 include "_native/undo.pxi"
 include "_native/sync.pxi"
 include "_native/values.pxi"
+include "_native/typed.pxi"
 include "_native/codec.pxi"
 include "_native/connection.pxi"
 include "_native/killpoints.pxi"

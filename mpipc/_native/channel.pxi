@@ -351,11 +351,18 @@ ctypedef struct Piece:
     size_t size
 
 
-cdef inline void gather(char* to, const Piece* pieces, int count) noexcept nogil:
+ctypedef struct Message:        # one to be put
+    const Piece* pieces
+    int count
+    uint16_t form               # FORM_...
+    uint64_t size               # of all pieces
+
+
+cdef inline void gather(char* to, const Message* message) noexcept nogil:
     cdef int i
-    for i in range(count):
-        memcpy(to, pieces[i].data, pieces[i].size)
-        to += pieces[i].size
+    for i in range(message.count):
+        memcpy(to, message.pieces[i].data, message.pieces[i].size)
+        to += message.pieces[i].size
 
 
 cdef inline bint is_full(Chan* c, uint64_t size) noexcept nogil:
@@ -381,13 +388,14 @@ cdef inline char* payload(Chan* c, uint32_t page) noexcept nogil:
     return <char*>extent_at(c, page) + sizeof(extent)
 
 
-cdef int put_message(Chan* c, Bell* bell, const Piece* pieces, int count, uint64_t size,
-                     uint32_t* page, bint patient) noexcept nogil:
+cdef int put_message(Chan* c, Bell* bell, const Message* message, uint32_t* page,
+                     bint patient) noexcept nogil:
     """Append one message. OK, WOULD_BLOCK, BUSY, COPY or an error.
 
     COPY: `page[0]` is now an extent of ours; copy the pieces to its payload and call again.
     """
     cdef channel* h = c.h
+    cdef uint64_t size = message.size
     cdef uint64_t head, tail, position, end, start
     cdef uint32_t present, chunk, need, given, fresh = 0
     cdef bint call
@@ -450,6 +458,7 @@ cdef int put_message(Chan* c, Bell* bell, const Piece* pieces, int count, uint64
         position = rec.size
     rec = <record*>(c.view.base + position)
     rec.size = size
+    rec.form = message.form
     kill_point("put: record begun")
     if page[0]:
         rec.kind = RECORD_EXTENT
@@ -459,7 +468,7 @@ cdef int put_message(Chan* c, Bell* bell, const Piece* pieces, int count, uint64
                  describe(pages_of(extent_at(c, page[0]).desc), EXTENT_LINKED))
     else:
         rec.kind = RECORD_INLINE
-        gather(<char*>(rec + 1), pieces, count)
+        gather(<char*>(rec + 1), message)
         kill_point("put: message written")
     call = h.get_given != h.get_called
     if call or h.bells == 0:
@@ -525,6 +534,7 @@ cdef void put_abandon(Chan* c, Bell* bell, uint32_t page) noexcept nogil:
 
 ctypedef struct Taken:
     uint64_t size
+    uint16_t form           # FORM_...
     uint32_t page           # 0: the message is in the caller's buffer; else an extent, now ours
     const char* data
 
@@ -587,6 +597,7 @@ cdef int take_message(Chan* c, Bell* bell, char* buffer, Taken* out,
         channel_unlock(c)
         return CORRUPT
     out.size = size
+    out.form = rec.form
     if c.claim != NULL:
         store64(c.claim, number_of(head))
         kill_point("take: claimed, not yet taken")

@@ -14,7 +14,7 @@ cdef class Dispatch:
             found = PyDict_GetItem(copyreg_table, key)
         if found != NULL:
             return <object>found
-        if key.__name__ == "ndarray" and key.__module__ == "numpy":
+        if <PyObject*>key == array_class:
             return reduce_ndarray
         raise KeyError(key)
 
@@ -61,15 +61,19 @@ cdef class Sink:
         self.room = room
         return 0
 
-    def write(self, data):
+    cdef Py_buffer* hold(self, data, int flags) except NULL:
         if self.count == self.room:
             self.grow()
-        PyObject_GetBuffer(data, &self.views[self.count], PyBUF_SIMPLE)
-        self.pieces[self.count].data = <const char*>self.views[self.count].buf
-        self.pieces[self.count].size = self.views[self.count].len
-        self.size += self.views[self.count].len
+        cdef Py_buffer* view = &self.views[self.count]
+        PyObject_GetBuffer(data, view, flags)
+        self.pieces[self.count].data = <const char*>view.buf
+        self.pieces[self.count].size = view.len
+        self.size += view.len
         self.count += 1
-        return self.views[self.count - 1].len
+        return view
+
+    def write(self, data):
+        return self.hold(data, PyBUF_SIMPLE).len
 
 
 @cython.final
@@ -87,14 +91,35 @@ cdef list idle_codecs = []
 cdef Dispatch dispatch = Dispatch()
 
 
-cdef Codec encode(obj):
-    """Pickle `obj`; the message is in the codec's sink until release()."""
+cdef inline bint reduced(type_) except -1:
+    """Whether the program has said how this type is to be pickled."""
+    return type_ in <dict>ForkingPickler._extra_reducers or type_ in copyreg_table
+
+
+cdef Codec encode(obj, Draft* draft):
+    """Make a message of `obj`; what it consists of is there until release() of what is returned."""
+    if draft_value(draft, <PyObject*>obj):
+        return None
     cdef Codec codec = idle_codecs.pop() if idle_codecs else Codec()
-    codec.pickler.dump(obj)         # raising, it takes the codec with it
+    # What raises from here on takes the codec with it.
+    if is_array(<PyObject*>obj) and not reduced(type(obj)):
+        if draft_array(draft, obj, codec.sink.hold(obj, PyBUF_STRIDES)):
+            return codec
+        codec.sink.clear()
+    codec.pickler.dump(obj)
+    draft.message.pieces = codec.sink.pieces
+    draft.message.count = codec.sink.count
+    draft.message.form = FORM_PICKLE
+    draft.message.size = codec.sink.size
     return codec
 
 
-cdef void release(Codec codec):
+cdef inline void release(Codec codec):
+    if codec is not None:
+        keep_codec(codec)
+
+
+cdef void keep_codec(Codec codec):
     cdef bint keep = codec.sink.size <= KEEP_MEMO
     codec.sink.clear()
     if keep and len(idle_codecs) < 8:
@@ -132,23 +157,33 @@ cdef Lease lease(ChannelSegment segment, Chan* c, Door door, Taken* taken):
     return self
 
 
-cdef object as_bytes(ChannelSegment segment, Chan* c, Door door, Taken* taken):
-    """The message as bytes; frees its extent."""
-    cdef bytes out
-    cdef char* to
-    cdef Lease hold = None
-    if taken.page:
-        hold = lease(segment, c, door, taken)
-    out = PyBytes_FromStringAndSize(NULL, taken.size)
-    to = PyBytes_AS_STRING(out)
-    copy(to, taken.data, taken.size)
+cdef bytes new_bytes(const char* data, uint64_t size):
+    cdef bytes out = PyBytes_FromStringAndSize(NULL, size)
+    copy(PyBytes_AS_STRING(out), data, size)
     return out
 
 
+cdef bytes as_bytes(ChannelSegment segment, Chan* c, Door door, Taken* taken):
+    """The message as recv_bytes() returns it, a pickle if an object was sent; frees its extent."""
+    if taken.form != FORM_PICKLE:
+        return bytes(ForkingPickler.dumps(decode(segment, c, door, taken)))
+    cdef Lease hold = lease(segment, c, door, taken) if taken.page else None
+    return new_bytes(taken.data, taken.size)
+
+
 cdef object decode(ChannelSegment segment, Chan* c, Door door, Taken* taken):
-    if taken.page:
-        return loads(lease(segment, c, door, taken))
-    return loads(PyBytes_FromStringAndSize(taken.data, taken.size))
+    """The object that was sent; frees the message's extent, at the latest with the object."""
+    cdef Lease hold = lease(segment, c, door, taken) if taken.page else None
+    if taken.form == FORM_VALUE:
+        return value_of(taken.data, taken.size)
+    if taken.form == FORM_PICKLE:
+        return loads(hold if hold is not None
+                     else PyBytes_FromStringAndSize(taken.data, taken.size))
+    if taken.form == FORM_BYTES:
+        return new_bytes(taken.data, taken.size)
+    if taken.form == FORM_ARRAY:
+        return array_of(taken.data, taken.size)
+    raise failure(CORRUPT, 0)
 
 
 cdef int copy(char* to, const char* source, uint64_t size) except -1:

@@ -22,9 +22,9 @@ cdef int sleep_for_room(Chan* c, Door door, uint64_t size, int64_t deadline) exc
     return HUNG_UP if door.bell.write_fd < 0 else r
 
 
-cdef int send_pieces(Chan* c, Door door, const Piece* pieces, int count, uint64_t size,
-                     int64_t deadline) except -100:
+cdef int send_message(Chan* c, Door door, const Message* message, int64_t deadline) except -100:
     """OK, TIMED_OUT or HUNG_UP. `deadline` 0: do not wait."""
+    cdef uint64_t size = message.size
     cdef uint32_t page = 0
     cdef int r
     cdef bint patient = False
@@ -32,9 +32,9 @@ cdef int send_pieces(Chan* c, Door door, const Piece* pieces, int count, uint64_
         while True:
             if patient:
                 with nogil:
-                    r = put_message(c, &door.bell, pieces, count, size, &page, True)
+                    r = put_message(c, &door.bell, message, &page, True)
             else:
-                r = put_message(c, &door.bell, pieces, count, size, &page, False)
+                r = put_message(c, &door.bell, message, &page, False)
             if r == OK:
                 page = 0
                 if size > HOLDING and c.maxbytes:
@@ -50,11 +50,11 @@ cdef int send_pieces(Chan* c, Door door, const Piece* pieces, int count, uint64_
                 patient = True
             elif r == COPY:
                 if size < LONG_COPY:
-                    gather(payload(c, page), pieces, count)
+                    gather(payload(c, page), message)
                     kill_point("put: extent filled, not yet linked")
                 else:
                     with nogil:
-                        gather(payload(c, page), pieces, count)
+                        gather(payload(c, page), message)
                         kill_point("put: large extent filled, not yet linked")
             elif r == WOULD_BLOCK:
                 if deadline == 0:
@@ -256,11 +256,11 @@ cdef class ConnectionCore:
 
     _close = close
 
-    cdef int send_all(self, const Piece* pieces, int count, uint64_t size) except -1:
+    cdef int send_all(self, const Message* message) except -1:
         cdef Chan* c = self.writing()
         cdef ChannelSegment segment = self.segment      # outlives a close() by another thread
         if (self.outward.reader_gone()
-                or send_pieces(c, self.outward, pieces, count, size, NEVER) == HUNG_UP):
+                or send_message(c, self.outward, message, NEVER) == HUNG_UP):
             if self.fd < 0:
                 raise OSError("handle is closed")
             raise BrokenPipeError(EPIPE, os_strerror(EPIPE))
@@ -284,6 +284,7 @@ cdef class ConnectionCore:
         """Send the bytes data from a bytes-like object"""
         cdef Py_buffer view
         cdef Piece piece
+        cdef Message message
         cdef Py_ssize_t start, n
         self.writing()
         PyObject_GetBuffer(buf, &view, PyBUF_ANY_CONTIGUOUS)
@@ -303,7 +304,11 @@ cdef class ConnectionCore:
                     raise ValueError("buffer length < offset + size")
             piece.data = <const char*>view.buf + start
             piece.size = n
-            self.send_all(&piece, 1, n)
+            message.pieces = &piece
+            message.count = 1
+            message.form = FORM_PICKLE
+            message.size = n
+            self.send_all(&message)
         finally:
             PyBuffer_Release(&view)
 
@@ -312,9 +317,10 @@ cdef class ConnectionCore:
     def send(self, obj):
         """Send a (picklable) object"""
         self.writing()
-        cdef Codec codec = encode(obj)
+        cdef Draft draft
+        cdef Codec codec = encode(obj, &draft)
         try:
-            self.send_all(codec.sink.pieces, codec.sink.count, codec.sink.size)
+            self.send_all(&draft.message)
         finally:
             release(codec)
 
@@ -363,6 +369,7 @@ cdef class ConnectionCore:
         cdef Chan* c = self.reading()
         cdef ChannelSegment segment = self.segment
         cdef Lease hold = None
+        cdef bytes message
         PyObject_GetBuffer(buf, &view, PyBUF_WRITABLE)
         try:
             start = offset
@@ -371,8 +378,12 @@ cdef class ConnectionCore:
             if start > view.len:
                 raise ValueError("offset too large")
             self.take(c, segment, buffer, &taken)
-            if <uint64_t>(view.len - start) < taken.size:
-                raise BufferTooShort(as_bytes(segment, c, self.inward, &taken))
+            if taken.form != FORM_PICKLE or <uint64_t>(view.len - start) < taken.size:
+                message = as_bytes(segment, c, self.inward, &taken)
+                if view.len - start < len(message):
+                    raise BufferTooShort(message)
+                memcpy(<char*>view.buf + start, PyBytes_AS_STRING(message), len(message))
+                return len(message)
             if taken.page:
                 hold = lease(segment, c, self.inward, &taken)
             copy(<char*>view.buf + start, taken.data, taken.size)
@@ -483,15 +494,14 @@ cdef class QueueEnds:
             self.c = self.segment.open(0)
         return self.c
 
-    cdef int append(self, Codec codec, int64_t deadline) except -100:
+    cdef int append(self, const Message* message, int64_t deadline) except -100:
         """OK or TIMED_OUT."""
         cdef Chan* c = self.channel()
         cdef int r = HUNG_UP
         if self.door.bell.write_fd < 0:
             raise OSError("handle is closed")
         if not self.door.reader_gone():
-            r = send_pieces(c, self.door, codec.sink.pieces, codec.sink.count, codec.sink.size,
-                            deadline)
+            r = send_message(c, self.door, message, deadline)
         if r == HUNG_UP:
             if self.door.bell.write_fd < 0:
                 raise OSError("handle is closed")
@@ -518,9 +528,10 @@ cdef class SimpleQueueCore(QueueEnds):
 
     def put(self, obj):
         """Pickle `obj` and append it; waits while the queue holds as much as it may."""
-        cdef Codec codec = encode(obj)
+        cdef Draft draft
+        cdef Codec codec = encode(obj, &draft)
         try:
-            self.append(codec, NEVER)
+            self.append(&draft.message, NEVER)
         finally:
             release(codec)
 
@@ -589,6 +600,7 @@ cdef class QueueCore(QueueEnds):
         MemoryError
             The machine has no memory left for the item.
         """
+        cdef Draft draft
         cdef Codec codec
         cdef int64_t deadline
         if self._closed:
@@ -598,12 +610,12 @@ cdef class QueueCore(QueueEnds):
         if deadline == 0 and self.c != NULL and seems_full(self.c):
             raise Full
         try:
-            codec = encode(obj)
+            codec = encode(obj, &draft)
         except Exception as error:
             self._on_queue_feeder_error(error, obj)
             return
         try:
-            if self.append(codec, deadline) == TIMED_OUT:
+            if self.append(&draft.message, deadline) == TIMED_OUT:
                 raise Full
         except OSError as error:
             if isinstance(error, SegmentCorrupt):

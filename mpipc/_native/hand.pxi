@@ -69,6 +69,7 @@ cdef void hand_take(Chan* c, Taken* out, char* buffer, uint64_t head) noexcept n
         e.thread |= BEING_READ
     e.again.size = out.size
     e.again.kind = RECORD_EXTENT
+    e.again.form = out.form
     e.again.page = page
     kill_point("hand: extent knows its taker")
     task_log(c, page, me(), 0, head, c.h.done)

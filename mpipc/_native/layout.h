@@ -69,10 +69,14 @@
  *   holder: EXTENT_FREE | owner tag of the process that fills or empties it | EXTENT_LINKED
  *     | EXTENT_LINKED + owner tag of the process that has the message in hand
  *
- * struct record (in a chunk, 16-aligned): size of a message, kind, page
+ * struct record (in a chunk, 16-aligned): size of a message, kind, form, page
  *   RECORD_INLINE  the bytes follow
  *   RECORD_EXTENT  they are the payload of the extent at `page`
- *   RECORD_JUMP    no message: the next record is at the position `size`, in the extent at `page` */
+ *   RECORD_JUMP    no message: the next record is at the position `size`, in the extent at `page`
+ *   FORM_PICKLE    the message is a pickle, or what send_bytes() was given
+ *   FORM_BYTES     the content of a bytes object
+ *   FORM_VALUE     a number, a string or a small container of them: see typed.pxi
+ *   FORM_ARRAY     struct array_header and the content of a NumPy array */
 #ifndef MPIPC_LAYOUT_H
 #define MPIPC_LAYOUT_H
 #include <stddef.h>
@@ -99,6 +103,11 @@
 #define RECORD_INLINE 1u
 #define RECORD_EXTENT 2u
 #define RECORD_JUMP 3u
+
+#define FORM_PICKLE 0u
+#define FORM_BYTES 1u
+#define FORM_VALUE 2u
+#define FORM_ARRAY 3u
 
 #define EXTENT_FREE 0u
 #define EXTENT_LINKED 0x80000000u
@@ -154,7 +163,8 @@ typedef struct channel {
 
 typedef struct record {
     uint64_t size;
-    uint32_t kind;
+    uint16_t kind;
+    uint16_t form;
     uint32_t page;
 } record;
 
@@ -169,6 +179,17 @@ typedef struct extent {
     record again;
     record onward;
 } extent;
+
+/* In front of an array's content, which so starts on a cache line as its extent's payload does. */
+#define ARRAY_DIMENSIONS 7
+
+typedef struct array_header {
+    uint8_t type;  /* NumPy's character for the type of an element */
+    uint8_t order; /* 'C' or 'F' */
+    uint16_t dimensions;
+    uint32_t pad;
+    int64_t shape[ARRAY_DIMENSIONS];
+} array_header;
 
 /* struct condition: who waits, in slots claimed and left by compare-and-swap; no lock of its own.
  *
@@ -241,12 +262,14 @@ AT(extent, epoch, 8);
 AT(extent, taken, 24);
 AT(extent, again, 32);
 AT(extent, onward, 48);
+AT(record, form, 10);
 AT(record, page, 12);
 AT(condition, slot, 16);
 AT(undo_table, slot, 24);
 _Static_assert(sizeof(struct channel) <= PAGE_BYTES, "the header is one page");
 _Static_assert(sizeof(struct extent) == 64, "payload starts on a cache line");
 _Static_assert(sizeof(struct record) == 16, "records are 16-aligned");
+_Static_assert(sizeof(struct array_header) == 64, "an array's content starts on a cache line");
 _Static_assert(sizeof(struct condition) == 512, "one arena block");
 _Static_assert(sizeof(struct undo_table) == 1024, "one arena block");
 #undef AT

@@ -1,4 +1,4 @@
-from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 
 cdef extern from "_native/layout.h" nogil:
@@ -8,6 +8,8 @@ cdef extern from "_native/layout.h" nogil:
     int FREE_LISTS, PAGE_SHIFT, COUNT_BITS
     uint32_t FIRST_CHUNK_PAGES, CHUNK_PAGES, INLINE_MAX
     uint32_t RECORD_INLINE, RECORD_EXTENT, RECORD_JUMP
+    uint32_t FORM_PICKLE, FORM_BYTES, FORM_VALUE, FORM_ARRAY
+    int ARRAY_DIMENSIONS
     uint32_t EXTENT_FREE, EXTENT_LINKED, BEING_READ
     int CONDITION_SLOTS
     int UNDO_SLOTS, TAKERS
@@ -58,7 +60,8 @@ cdef extern from "_native/layout.h" nogil:
 
     ctypedef struct record:
         uint64_t size
-        uint32_t kind
+        uint16_t kind
+        uint16_t form
         uint32_t page
 
     ctypedef struct extent:
@@ -71,6 +74,13 @@ cdef extern from "_native/layout.h" nogil:
         uint32_t thread
         record again
         record onward
+
+    ctypedef struct array_header:
+        uint8_t type
+        uint8_t order
+        uint16_t dimensions
+        uint32_t pad
+        int64_t* shape
 
     ctypedef struct condition:
         uint32_t next

@@ -20,6 +20,8 @@ HAND = 164
 LOOKED_AT = 168
 FREE_LIST = 192
 FREE_LISTS = 21
+FIRST_RECORD = PAGE + 64
+RECORD_BYTES = 16
 
 OWNER_DIED = 0x40000000
 LINKED = 0x80000000
@@ -42,6 +44,9 @@ class Words:
 
     def set64(self, offset: int, value: int) -> None:
         struct.pack_into("<Q", self._memory, offset, value)
+
+    def content(self, offset: int, size: int) -> bytes:
+        return self._memory[offset : offset + size]
 
     def owner_died(self) -> None:
         """Do what the kernel does when the holder of the lock dies."""
