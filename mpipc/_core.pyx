@@ -1,6 +1,6 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 # cython: initializedcheck=False, nonecheck=False, binding=False, embedsignature=True
-# cython: auto_pickle=False, autotestdict=False
+# cython: auto_pickle=False, autotestdict=False, always_allow_keywords=False
 """The shared-memory core of mpipc. This file lists its parts; each says at its top what it does.
 
 Order matters: a part uses those above it. All that touches shared memory is `noexcept nogil`;

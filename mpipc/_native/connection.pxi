@@ -314,6 +314,7 @@ cdef class ConnectionCore:
 
     _send_bytes = send_bytes
 
+    @cython.always_allow_keywords(True)
     def send(self, obj):
         """Send a (picklable) object"""
         self.writing()
@@ -526,6 +527,7 @@ cdef class QueueEnds:
 
 cdef class SimpleQueueCore(QueueEnds):
 
+    @cython.always_allow_keywords(True)
     def put(self, obj):
         """Pickle `obj` and append it; waits while the queue holds as much as it may."""
         cdef Draft draft
@@ -639,6 +641,7 @@ cdef class QueueCore(QueueEnds):
             raise ValueError(f"Queue {self!r} is closed")
         return self.take(deadline_of(timeout) if block else 0)
 
+    @cython.always_allow_keywords(True)
     def put_nowait(self, obj):
         """put() without waiting"""
         self.put(obj, False)

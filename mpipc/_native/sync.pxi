@@ -126,10 +126,10 @@ cdef bint take_from_dead(uint64_t* word, uint64_t owner, uint32_t* dead) noexcep
 
 cdef int64_t deadline_of(timeout) except? -1:
     """A stock timeout (seconds, None for ever, below zero for none) as a monotonic deadline."""
-    cdef double seconds
-    if timeout is None:
-        return NEVER
-    seconds = timeout
+    return NEVER if timeout is None else deadline_in(timeout)
+
+
+cdef int64_t deadline_in(double seconds) except? -1:
     if seconds != seconds:
         raise ValueError("timeout must be a number of seconds, not NaN")
     if seconds <= 0:
@@ -202,12 +202,14 @@ cdef class SemLock:
             if self.count > 0 and self.process == process_generation:
                 leave_orphan(self)
 
+    @cython.final
     cdef inline bint mine(self) noexcept:
         if self.process != process_generation:      # forked: the parent's holds are not ours
             self.process = process_generation
             self.count = 0
         return self.count > 0 and self.thread == PyThread_get_thread_ident()
 
+    @cython.final
     cdef inline void took(self) noexcept:
         self.count += 1
         self.thread = PyThread_get_thread_ident()
@@ -238,20 +240,36 @@ cdef class SemLock:
         OwnerDied
             The same, of a lock made with ``on_owner_death="raise"``. The lock is ours too.
         """
-        cdef uint64_t owner = me() if self.owned else 0
-        cdef int64_t deadline = NEVER, tick = 0
-        cdef uint32_t dead = 0
-        cdef int r
-        if timeout is not None:
-            deadline = deadline_of(timeout)
+        if timeout is None:
+            return self.take_at_once() or self.take_slowly(block, NEVER)
+        cdef double seconds = timeout
+        return self.take_at_once() or self.take_slowly(block, deadline_in(seconds))
+
+    @cython.final
+    cdef inline bint take_at_once(self) noexcept:
         if self.mine() and self.kind == 0:
             self.count += 1
             return True
-        if self.undo != NULL:
-            return self.acquire_noted(block, deadline)
-        if try_take(self.word, owner):
+        if self.undo == NULL and try_take(self.word, me() if self.owned else 0):
             self.took()
             return True
+        return False
+
+    @cython.final
+    cdef inline int take(self) except -1:
+        """Take it, however long that takes."""
+        if not self.take_at_once():
+            self.take_slowly(True, NEVER)
+        return 0
+
+    @cython.final
+    cdef bint take_slowly(self, bint block, int64_t deadline) except -1:
+        cdef uint64_t owner = me() if self.owned else 0
+        cdef int64_t tick = 0
+        cdef uint32_t dead = 0
+        cdef int r
+        if self.undo != NULL:
+            return self.take_noted(block, deadline)
         if not block or deadline == 0:
             # Who only ever tries must find a dead holder too, though not at every try.
             if self.looked_at + FIRST_SLICE_NS > monotonic_ns():
@@ -275,8 +293,8 @@ cdef class SemLock:
             tell_of_death(self)
         return True
 
-    cdef bint acquire_noted(self, bint block, int64_t deadline) except -1:
-        """acquire() of a semaphore that notes who holds what."""
+    cdef bint take_noted(self, bint block, int64_t deadline) except -1:
+        """take() of a semaphore that notes who holds what."""
         cdef int64_t tick = 0
         cdef int r
         while True:
@@ -320,24 +338,30 @@ cdef class SemLock:
         ValueError
             A lock or a bounded semaphore released more often than acquired.
         """
+        self.give_back()
+
+    @cython.final
+    cdef inline int give_back(self) except -1:
         if self.kind == 0:
             if not self.mine():
                 raise AssertionError("attempt to release recursive lock not owned by thread")
             if self.count > 1:
                 self.count -= 1
-                return
+                return 0
         elif self.process != process_generation:
             self.mine()
         self.inherited = 0
         if not self.give_noted() if self.undo != NULL else not give(self.word, self.maxvalue):
             raise ValueError("semaphore or lock released too many times")
         self.count -= 1
+        return 0
 
     def __enter__(self):
-        return self.acquire()
+        self.take()
+        return True
 
-    def __exit__(self, *args):
-        self.release()
+    def __exit__(self, exc_type=None, exc_value=None, traceback=None):
+        self.give_back()
 
     def _count(self):
         """How often this process holds it through this handle."""
@@ -394,6 +418,17 @@ cdef class SemLock:
     def __setstate__(self, tuple state):
         block, kind, maxvalue, owned, on_owner_death, undo = state
         self.attach(block, kind, maxvalue, owned, on_owner_death, undo)
+
+
+cdef SemLock plain_lock(lock):
+    """The lock, if nobody has overridden what it does; None for what else may be a lock."""
+    if not isinstance(lock, SemLock):
+        return None
+    for name in ("acquire", "release", "__enter__", "__exit__"):
+        if (getattr(type(lock), name) is not getattr(SemLock, name)
+                or name in getattr(lock, "__dict__", ())):
+            return None
+    return lock
 
 
 cdef int tell_of_death(SemLock lock) except -1:
@@ -550,6 +585,8 @@ cdef class ConditionCore:
     cdef readonly Block block
     cdef condition* c
     cdef Spin spin
+    cdef object lock
+    cdef SemLock plain          # the lock, if no method of it is overridden
 
     def _open(self, Block block=None):
         """Make the waiting room, or enter the one in `block`."""
@@ -557,6 +594,30 @@ cdef class ConditionCore:
         block = self.block
         self.c = <condition*>block.data
         spin_start(&self.spin)
+
+    @property
+    def _lock(self):
+        """The lock that those who wait have given back."""
+        return self.lock
+
+    @_lock.setter
+    def _lock(self, lock):
+        self.lock = lock
+        self.plain = plain_lock(lock)
+
+    def __enter__(self):
+        if self.plain is None:
+            return self.lock.__enter__()
+        self.plain.take()
+        return True
+
+    def __exit__(self, exc_type=None, exc_value=None, traceback=None):
+        if self.plain is None:
+            return self.lock.__exit__(exc_type, exc_value, traceback)
+        self.plain.give_back()
+
+    cdef bint held(self) except -1:
+        return self.lock._semlock._is_mine() if self.plain is None else self.plain.mine()
 
     def wait(self, timeout=None):
         """Release the lock, sleep until notified, take the lock again.
@@ -566,13 +627,12 @@ cdef class ConditionCore:
         bool
             False if `timeout` seconds passed first.
         """
-        lock = self._lock
-        semlock = lock._semlock
-        assert semlock._is_mine(), "must acquire() condition before using wait()"
+        lock = self.lock
+        assert self.held(), "must acquire() condition before using wait()"
         cdef int64_t deadline = deadline_of(timeout)
         cdef uint64_t mine = 0
         cdef uint32_t crowd = load32(&self.c.crowd)
-        cdef int r, slot, count = semlock._count(), i
+        cdef int r, slot, count = lock._semlock._count(), i
         slot = condition_enter(self.c, &mine)
         if slot < 0:
             fetch_add32(&self.c.crowded, 1)
@@ -606,14 +666,14 @@ cdef class ConditionCore:
 
     def notify(self, n=1):
         """Wake the `n` that have waited longest. The lock must be held."""
-        assert self._lock._semlock._is_mine(), "lock is not owned"
+        assert self.held(), "lock is not owned"
         cdef uint32_t most = <uint32_t>min(max(n, 0), 0x7fffffff)
         if most:
             condition_notify(self.c, most)
 
     def notify_all(self):
         """Wake all that wait. The lock must be held."""
-        assert self._lock._semlock._is_mine(), "lock is not owned"
+        assert self.held(), "lock is not owned"
         condition_notify(self.c, 0x7fffffff)
 
     def _wake_all(self):

@@ -5,14 +5,52 @@ cdef class SynchronizedCore:
 
     cdef readonly object _obj
     cdef readonly object _lock
-    cdef public object acquire
-    cdef public object release
+    cdef object acquire_
+    cdef object release_
+    cdef SemLock plain          # the lock, if neither its methods nor these two are overridden
 
     def __init__(self, obj, lock):
         self._obj = obj
         self._lock = lock
-        self.acquire = lock.acquire
-        self.release = lock.release
+        self.acquire_ = lock.acquire
+        self.release_ = lock.release
+        self.plain = plain_lock(lock)
+
+    @property
+    def acquire(self):
+        """The lock's."""
+        return self.acquire_
+
+    @acquire.setter
+    def acquire(self, function):
+        self.acquire_ = function
+        self.plain = None
+
+    @property
+    def release(self):
+        """The lock's."""
+        return self.release_
+
+    @release.setter
+    def release(self, function):
+        self.release_ = function
+        self.plain = None
+
+    @cython.final
+    cdef inline int enter(self) except -1:
+        if self.plain is None:
+            self.acquire_()
+        else:
+            self.plain.take()
+        return 0
+
+    @cython.final
+    cdef inline int leave(self) except -1:
+        if self.plain is None:
+            self.release_()
+        else:
+            self.plain.give_back()
+        return 0
 
     def __enter__(self):
         return self._lock.__enter__()
@@ -38,19 +76,19 @@ cdef class ValueCore(SynchronizedCore):
     @property
     def value(self):
         """What the value is, read and written while holding the lock."""
-        self.acquire()
+        self.enter()
         try:
             return self._obj.value
         finally:
-            self.release()
+            self.leave()
 
     @value.setter
     def value(self, value):
-        self.acquire()
+        self.enter()
         try:
             self._obj.value = value
         finally:
-            self.release()
+            self.leave()
 
 
 cdef class ArrayCore(SynchronizedCore):
@@ -59,15 +97,15 @@ cdef class ArrayCore(SynchronizedCore):
         return len(self._obj)
 
     def __getitem__(self, i):
-        self.acquire()
+        self.enter()
         try:
             return self._obj[i]
         finally:
-            self.release()
+            self.leave()
 
     def __setitem__(self, i, value):
-        self.acquire()
+        self.enter()
         try:
             self._obj[i] = value
         finally:
-            self.release()
+            self.leave()
