@@ -44,7 +44,7 @@ from queue import Empty, Full
 from weakref import WeakValueDictionary
 
 from ._handles import dup_fd
-from .errors import OwnerDied, OwnerDiedWarning, SegmentCorrupt
+from .errors import OwnerDied, OwnerDiedWarning, SegmentCorrupt, ShutDown
 
 cdef dict copyreg_table = copyreg.dispatch_table
 

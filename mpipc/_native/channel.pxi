@@ -407,6 +407,9 @@ cdef int put_message(Chan* c, Bell* bell, const Message* message, uint32_t* page
     head = h.head
     tail = h.tail
     present = count_between(head, tail)
+    if h.shut:
+        channel_unlock(c)
+        return SHUT
     if is_full(c, size):
         channel_unlock(c)
         return WOULD_BLOCK
@@ -554,8 +557,9 @@ cdef int take_message(Chan* c, Bell* bell, char* buffer, Taken* out,
     head = h.head
     tail = h.tail
     if count_between(head, tail) == 0:
+        r = SHUT if h.shut else WOULD_BLOCK
         channel_unlock(c)
-        return WOULD_BLOCK
+        return r
     end = <uint64_t>h.npages << PAGE_SHIFT
     position = position_of(head)
     if position + sizeof(record) > end:
@@ -755,7 +759,7 @@ cdef int wait_on_tail(Chan* c, Bell* bell, int64_t deadline) noexcept nogil:
         if r != OK:
             return r
         tail = c.h.tail
-        if count_between(c.h.head, tail):
+        if count_between(c.h.head, tail) or c.h.shut:
             channel_unlock(c)
             return OK
         ticket = c.h.get_given
@@ -815,7 +819,7 @@ cdef int wait_room(Chan* c, Bell* bell, uint64_t size, bint lonely,
             return r
         h = c.h
         head = h.head
-        if not is_full(c, size):
+        if not is_full(c, size) or h.shut:
             channel_unlock(c)
             return OK
         ticket = h.put_given
@@ -849,6 +853,21 @@ cdef void wake_all(Chan* c) noexcept nogil:
     if c.h != NULL:
         futex_wake(low_half(&c.h.tail), 0x7fffffff)
         futex_wake(low_half(&c.h.head), 0x7fffffff)
+
+
+cdef int channel_shut(Chan* c, Bell* bell) noexcept nogil:
+    """From now on nothing is put, and takers wait for nothing.
+
+    Who is about to sleep at this moment, or sleeps when we are killed, sees it after its slice.
+    """
+    cdef int r = channel_lock(c, bell, True)
+    if r != OK:
+        return r
+    store32(&c.h.shut, 1)
+    kill_point("shutdown: said so, nobody woken")
+    channel_unlock(c)
+    wake_all(c)
+    return OK
 
 
 # --- tasks (JoinableQueue) ----------------------------------------------------------------------

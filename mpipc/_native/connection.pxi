@@ -113,7 +113,7 @@ cdef int receive(Chan* c, Door door, char* buffer, Taken* out, int64_t deadline)
                     return r
             elif r != OK:
                 raise failure(r, 0)
-        else:
+        elif r != SHUT or not last_look(c, door):
             raise failure(r, 0)
 
 
@@ -132,6 +132,8 @@ cdef bint await_message(Chan* c, Door door, int64_t deadline) except -1:
         if c.flags & CHANNEL_REDELIVER:
             with nogil:
                 look_for_dead(c, &door.bell, False)
+        if c.h.shut:
+            return True
         with nogil:
             r = wait_message(c, &door.bell, deadline, again)
         again = r == PAUSED
@@ -478,6 +480,7 @@ cdef class QueueEnds:
     cdef readonly ChannelSegment segment
     cdef Chan* c
     cdef Door door
+    cdef object failed          # what get_many() could not unpickle, if that is still to be told
     cdef readonly ConnectionCore _reader
     cdef readonly ConnectionCore _writer
 
@@ -524,6 +527,24 @@ cdef class QueueEnds:
             raise OSError("handle is closed")
         raise EOFError
 
+    cdef list take_many(self, Py_ssize_t most, int64_t deadline):
+        """Wait for an item, take what else is there."""
+        if most < 1:
+            raise ValueError(f"max must be at least 1, got {most}")
+        failed, self.failed = self.failed, None
+        if failed is not None:
+            raise failed
+        cdef list items = [self.take(deadline)]
+        while len(items) < most and waiting(self.c):
+            try:
+                items.append(self.take(0))
+            except Empty:
+                break
+            except Exception as error:
+                self.failed = error
+                break
+        return items
+
 
 cdef class SimpleQueueCore(QueueEnds):
 
@@ -540,6 +561,17 @@ cdef class SimpleQueueCore(QueueEnds):
     def get(self):
         """Take and return the oldest item; waits for one."""
         return self.take(NEVER)
+
+    @cython.always_allow_keywords(True)
+    def put_many(self, iterable):
+        """put() each item, in order; those of other producers may come between."""
+        for obj in iterable:
+            self.put(obj)
+
+    @cython.always_allow_keywords(True)
+    def get_many(self, max):
+        """Wait for an item, then take all that wait; see ``Queue.get_many``."""
+        return self.take_many(max, NEVER)
 
     # What a pool needs to know which task a killed worker had.
 
@@ -602,20 +634,21 @@ cdef class QueueCore(QueueEnds):
         MemoryError
             The machine has no memory left for the item.
         """
+        self.put_until(obj, deadline_of(timeout) if block else 0)
+
+    cdef int put_until(self, obj, int64_t deadline) except -1:
         cdef Draft draft
         cdef Codec codec
-        cdef int64_t deadline
         if self._closed:
             raise ValueError(f"Queue {self!r} is closed")
         self._used = True
-        deadline = deadline_of(timeout) if block else 0
-        if deadline == 0 and self.c != NULL and seems_full(self.c):
+        if deadline == 0 and self.c != NULL and seems_full(self.c) and not self.c.h.shut:
             raise Full
         try:
             codec = encode(obj, &draft)
         except Exception as error:
             self._on_queue_feeder_error(error, obj)
-            return
+            return 0
         try:
             if self.append(&draft.message, deadline) == TIMED_OUT:
                 raise Full
@@ -626,6 +659,7 @@ cdef class QueueCore(QueueEnds):
                 self._on_queue_feeder_error(error, obj)
         finally:
             release(codec)
+        return 0
 
     def get(self, block=True, timeout=None):
         """Take and return the oldest item.
@@ -640,6 +674,80 @@ cdef class QueueCore(QueueEnds):
         if self._closed:
             raise ValueError(f"Queue {self!r} is closed")
         return self.take(deadline_of(timeout) if block else 0)
+
+    @cython.always_allow_keywords(True)
+    def put_many(self, iterable):
+        """put() each item, in order, waiting for room; those of other producers may come between.
+
+        Each is in the queue by itself: who is killed has put the first of them, or all.
+        """
+        for obj in iterable:
+            self.put_until(obj, NEVER)
+
+    def get_many(self, max, timeout=None):
+        """Wait for an item, then take all that wait, in order.
+
+        Whoever is killed has lost those that it took. If one of them cannot be unpickled, it is the
+        next call that raises, and those before it are returned.
+
+        Parameters
+        ----------
+        max : int
+            How many items to take at most.
+        timeout : float or None
+            Seconds to wait for the first at most; None for ever.
+
+        Returns
+        -------
+        list
+            One item at least.
+
+        Raises
+        ------
+        queue.Empty
+            There was none in time.
+        ValueError
+            The queue is closed, or `max` is below 1.
+        """
+        if self._closed:
+            raise ValueError(f"Queue {self!r} is closed")
+        return self.take_many(max, deadline_of(timeout))
+
+    def shutdown(self, immediate=False):
+        """Let nothing more be put, as ``queue.Queue.shutdown`` does from Python 3.13 on.
+
+        ``put`` raises ShutDown from now on, ``get`` once the queue is empty; also in whoever waits
+        there now, in all processes.
+
+        Parameters
+        ----------
+        immediate : bool
+            Throw away what waits; in a JoinableQueue these tasks are done.
+        """
+        cdef char buffer[4096]
+        cdef Taken taken
+        cdef Chan* c = self.channel()
+        cdef int r
+        if self._closed:
+            raise ValueError(f"Queue {self!r} is closed")
+        with nogil:
+            r = channel_shut(c, &self.door.bell)
+        if r != OK:
+            raise failure(r, 0)
+        while immediate:
+            try:
+                receive(c, self.door, buffer, &taken, 0)
+            except ShutDown:
+                return
+            if taken.page:
+                lease(self.segment, c, self.door, &taken)
+            if c.flags & CHANNEL_JOINABLE:
+                self._task_done()
+
+    @property
+    def is_shutdown(self):
+        """Whether somebody has called shutdown()."""
+        return self.channel().h.shut != 0
 
     @cython.always_allow_keywords(True)
     def put_nowait(self, obj):

@@ -39,6 +39,7 @@
  *   164    4    hand       lock                       a message in hand, first of their list; 0 = none
  *   168    8    looked_at  anybody                    when dead takers were last looked for, ns
  *   176    4    takes      lock                       messages ever taken into a hand
+ *   180    4    shut       lock, 0 -> 1               shutdown(): no more puts
  *   192    84   free_list  lock                       first free extent of 2^i pages and more
  *   276    4    log        lock                       0: none | index in taker[] + 1
  *                                                      | REDELIVER: the page of a message
@@ -151,7 +152,8 @@ typedef struct channel {
     uint32_t hand;
     int64_t looked_at;
     uint32_t takes;
-    char line2[12];
+    uint32_t shut;
+    char line2[8];
     uint32_t free_list[FREE_LISTS];
     uint32_t log;
     uint64_t log_head;
@@ -255,6 +257,7 @@ AT(channel, rung_at, 152);
 AT(channel, hand, 164);
 AT(channel, looked_at, 168);
 AT(channel, takes, 176);
+AT(channel, shut, 180);
 AT(channel, free_list, 192);
 AT(channel, log, 276);
 AT(channel, taker, 304);

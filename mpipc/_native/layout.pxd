@@ -50,6 +50,7 @@ cdef extern from "_native/layout.h" nogil:
         uint32_t hand
         int64_t looked_at
         uint32_t takes
+        uint32_t shut
         uint32_t* free_list
         uint32_t log
         uint64_t log_head

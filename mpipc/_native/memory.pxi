@@ -352,6 +352,8 @@ cdef object failure(int code, uint64_t size):
     if code == CORRUPT:
         return SegmentCorrupt("shared memory of this queue or pipe is damaged: "
                               "some process wrote where it should not")
+    if code == SHUT:
+        return ShutDown("the queue was shut down")
     if code == OVERFLOW:
         return OverflowError("2**28 - 1 messages are waiting in this queue, the most it can count")
     return OSError(ENOSYS, "the kernel offers no robust futex list (blocked by a seccomp filter?)")

@@ -13,6 +13,7 @@ cdef int PAUSED = 4            # a slice is over or a signal came: see to signal
 cdef int TIMED_OUT = 5
 cdef int HUNG_UP = 6           # no process holds the other end any more
 cdef int NOT_OURS = 7          # only the process that took a message can finish it
+cdef int SHUT = 9              # shut down, and if it is about taking, empty
 cdef int NO_MEMORY = -1
 cdef int CORRUPT = -2
 cdef int UNUSABLE = -3         # no robust list

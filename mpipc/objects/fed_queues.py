@@ -12,12 +12,13 @@ from .._context import mechanism_of
 from .._replacement import Replacement
 from ..adapters.guards import Guard
 from ..adapters.streams import MARKS, StreamEnd
+from .batches import QueueBatches, SimpleQueueBatches
 from .synchronize import SEM_VALUE_MAX
 
 __all__ = ["JoinableQueue", "Queue", "SimpleQueue"]
 
 
-class Queue(_stock.Queue, metaclass=Replacement):  # type: ignore[type-arg]
+class Queue(QueueBatches, _stock.Queue, metaclass=Replacement):  # type: ignore[type-arg]
     """A multi-producer, multi-consumer queue. What does not fit waits in its sender's memory."""
 
     def __init__(self, maxsize: int = 0, *, ctx: BaseContext) -> None:
@@ -46,7 +47,7 @@ class JoinableQueue(Queue, _stock.JoinableQueue):  # type: ignore[type-arg]
         self._cond = ctx.Condition()
 
 
-class SimpleQueue(_stock.SimpleQueue, metaclass=Replacement):  # type: ignore[type-arg]
+class SimpleQueue(SimpleQueueBatches, _stock.SimpleQueue, metaclass=Replacement):  # type: ignore[type-arg]
     """A queue whose ``put`` waits while the mechanism's buffers are full."""
 
     def __init__(self, *, ctx: BaseContext) -> None:

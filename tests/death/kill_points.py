@@ -36,6 +36,7 @@ from core_memory import LOCK, LOOKED_AT, assert_tiled, linked_pages, words
 
 import mpipc
 from mpipc import _core
+from mpipc.errors import ShutDown
 
 ctx = mpipc.get_context("shm", start_method="fork")
 
@@ -430,6 +431,40 @@ class WaitForRoom(Channel):
         found = self.left()
         assert found in ([*self.before[1:], b"late"], self.before[1:]), found
         self.work_on()
+
+
+@scenario
+class ShutDownQueue(Channel):
+    """A thread here waits for room in the queue that the victim shuts down and empties."""
+
+    before = [bytes(100 * KB), b"x", b"y"]
+    maxsize = 3
+
+    def beside(self) -> None:
+        self.told = threading.Event()
+        self.thread = threading.Thread(target=self.wait_for_room)
+        self.thread.start()
+
+    def wait_for_room(self) -> None:
+        try:
+            self.queue.put(b"late")
+        except ShutDown:
+            self.told.set()
+
+    def victim(self) -> None:
+        time.sleep(0.03)
+        self.queue.shutdown(immediate=True)
+
+    def check(self) -> None:
+        self.queue.shutdown()
+        self.thread.join(SOON)
+        assert self.told.is_set(), "who waited for room was not told"
+        found = []
+        with contextlib.suppress(ShutDown):
+            while True:
+                found.append(self.queue.get(timeout=SOON))
+        assert found == self.before[len(self.before) - len(found) :], found
+        assert_tiled(self.queue.segment.inspect())
 
 
 @scenario
