@@ -9,6 +9,7 @@ cdef unsigned int MFD_NOEXEC_SEAL = 8   # demanded where the sysctl vm.memfd_noe
 cdef uint64_t ARENA_BYTES = 1 << 20
 cdef uint64_t ARENA_STEP = 16 << 10
 cdef uint64_t OWN_ARENA = 64 << 10      # blocks of this size and more get an arena to themselves
+cdef uint64_t SPARE_ARENA = 4 << 20     # ... of which the last is kept for the next, up to this size
 cdef uint64_t LINE = 64
 
 cdef object segments = WeakValueDictionary()    # (device, inode) -> Segment: each mapped once
@@ -80,6 +81,7 @@ cdef class Arena(Segment):
     cdef uint64_t backed
     cdef uint64_t used
     cdef uint64_t process       # whose arena it is
+    cdef bint alone             # it is for one block
     cdef dict free
 
     cdef int map(self, uint64_t size) except -1:
@@ -116,11 +118,17 @@ cdef class Arena(Segment):
         return block_in(self, offset, size)
 
     cdef void give(self, uint64_t offset, uint64_t size):
+        global spare_arena
+        if self.alone:
+            if self.size <= SPARE_ARENA:
+                spare_arena = self
+            return
         cdef uint64_t room = (size + LINE - 1) & ~(LINE - 1)
         self.free.setdefault(room, []).append(offset)
 
 
 cdef Arena current_arena = None
+cdef Arena spare_arena = None           # free, of one block
 
 
 cdef Arena new_arena(uint64_t size):
@@ -129,6 +137,20 @@ cdef Arena new_arena(uint64_t size):
     arena.map((size + PAGE_BYTES - 1) & ~(PAGE_BYTES - 1))
     arena.free = {}
     arena.process = process_generation
+    return arena
+
+
+cdef Arena arena_alone(uint64_t size):
+    """For one block. Memory that was used before costs a fifth of fresh pages."""
+    global spare_arena
+    cdef Arena arena = spare_arena
+    if arena is None or arena.process != process_generation or not size <= arena.size <= 2 * size:
+        arena = new_arena(size)
+        arena.alone = True
+        return arena
+    spare_arena = None
+    memset(arena.base, 0, arena.used)
+    arena.used = 0
     return arena
 
 
@@ -200,7 +222,7 @@ cpdef Block new_block(Py_ssize_t size, uint64_t max_bytes=0):
     if max_bytes and <uint64_t>size > max_bytes:
         raise out_of_memory(f"a block above max_bytes={max_bytes}", size)
     if <uint64_t>size >= OWN_ARENA:
-        return new_arena(size).take(size)
+        return arena_alone(size).take(size)
     size = max(size, 1)
     if current_arena is not None and current_arena.process == process_generation:
         block = current_arena.take(size)

@@ -26,11 +26,11 @@ _SHM = Path("/dev/shm")
 _SYSTEM_V = {"msg": "msqid", "sem": "semid", "shm": "shmid"}
 
 # A process keeps its current small arena for the next Value or Array, as malloc keeps pages, and
-# what it has waited with for the next wait. What is mapped by Python has two descriptors, of which
-# one is the mapping's. An arena in a file has lost its unguessable name.
+# the last larger one, and what it has waited with for the next wait. What is mapped by Python has
+# two descriptors, of which one is the mapping's. An arena in a file has lost its unguessable name.
 _ARENA_FILE = "mpipc's arena in a file"
 _KEPT = {
-    "/memfd:mpipc-arena (deleted)": 1,
+    "/memfd:mpipc-arena (deleted)": 2,
     "/memfd:mpipc-waiters (deleted)": 2,
     "anon_inode:inotify": 2,
     _ARENA_FILE: 2,

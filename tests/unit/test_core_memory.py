@@ -23,7 +23,7 @@ def test_a_block_is_zeroed_and_of_its_size(size):
         block = new_block(size)
         with memoryview(block) as view:
             assert view.nbytes == size and not view.readonly
-            assert not any(view[: 1 << 16])
+            assert bytes(view) == bytes(size)
             view[:] = b"\xff" * size
         assert address(block) % 64 == 0
 
@@ -41,15 +41,33 @@ def test_a_block_that_nobody_else_saw_is_used_again():
     assert address(new_block(200)) == at
 
 
-def test_a_block_that_a_child_may_see_is_not_used_again():
-    block = new_block(200)
+def test_memory_of_a_large_block_is_used_again_zeroed():
+    block = new_block(1 << 20)
+    at = address(block)
+    with memoryview(block) as view:
+        view[:] = b"x" * len(view)
+    del block, view
+    block = new_block(600_000)
+    assert address(block) == at and bytes(memoryview(block)) == bytes(600_000)
+    other = new_block(1 << 20)
+    assert address(other) != at
+    del block
+    pid = os.fork()
+    if not pid:
+        os._exit(address(new_block(1 << 20)) == at)
+    assert os.waitpid(pid, 0)[1] == 0
+
+
+@pytest.mark.parametrize("size", [200, 1 << 20])
+def test_a_block_that_a_child_may_see_is_not_used_again(size):
+    block = new_block(size)
     at = address(block)
     pid = os.fork()
     if not pid:
         os._exit(0)
     os.waitpid(pid, 0)
     del block
-    kept = [new_block(200) for _ in range(50)]
+    kept = [new_block(size) for _ in range(50)]
     assert at not in map(address, kept)
 
 
