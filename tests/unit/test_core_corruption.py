@@ -12,6 +12,7 @@ from core_memory import HEAD, LINKED, NPAGES, PAGE, READ_AT, TAIL, WRITE_AT, wor
 
 import mpipc
 from mpipc import SegmentCorrupt
+from mpipc.errors import ShutDown
 
 FIRST_RECORD = PAGE + 64
 RECORD_KIND = FIRST_RECORD + 8
@@ -101,6 +102,8 @@ def use(queue) -> None:
         try:
             call()
         except (OSError, MemoryError, OverflowError, queue_errors.Empty, queue_errors.Full):
+            continue
+        except ShutDown:  # the word that says so was hit
             continue
         except Exception as error:  # a message whose bytes were hit
             assert type(error).__module__ in ("builtins", "_pickle", "pickle"), error
