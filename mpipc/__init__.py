@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ._install import install, uninstall
+    from ._shutdown import ShutDown
 
 __all__ = [
     "MechanismSpec",
     "OwnerDied",
     "OwnerDiedWarning",
     "SegmentCorrupt",
+    "ShutDown",
     "WorkerLost",
     "__version__",
     "context_names",
@@ -42,4 +44,8 @@ def __getattr__(name: str) -> "Any":
         from . import _install
 
         return getattr(_install, name)
+    if name == "ShutDown":
+        from ._shutdown import ShutDown
+
+        return ShutDown
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -44,7 +44,8 @@ from queue import Empty, Full
 from weakref import WeakValueDictionary
 
 from ._handles import dup_fd
-from .errors import OwnerDied, OwnerDiedWarning, SegmentCorrupt, ShutDown
+from ._shutdown import ShutDown
+from .errors import OwnerDied, OwnerDiedWarning, SegmentCorrupt
 
 cdef dict copyreg_table = copyreg.dispatch_table
 

@@ -2,15 +2,7 @@
 
 from __future__ import annotations
 
-try:
-    from queue import ShutDown  # type: ignore[attr-defined,unused-ignore]
-except ImportError:  # before Python 3.13
-
-    class ShutDown(Exception):  # type: ignore[no-redef]
-        """Raised by put() and get() of a queue that was shut down."""
-
-
-__all__ = ["OwnerDied", "OwnerDiedWarning", "SegmentCorrupt", "ShutDown", "WorkerLost"]
+__all__ = ["OwnerDied", "OwnerDiedWarning", "SegmentCorrupt", "WorkerLost"]
 
 
 class SegmentCorrupt(OSError):

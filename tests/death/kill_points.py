@@ -35,8 +35,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "unit"))
 from core_memory import LOCK, LOOKED_AT, assert_tiled, linked_pages, words
 
 import mpipc
-from mpipc import _core
-from mpipc.errors import ShutDown
+from mpipc import ShutDown, _core
 
 ctx = mpipc.get_context("shm", start_method="fork")
 

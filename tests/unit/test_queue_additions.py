@@ -8,7 +8,7 @@ from queue import Empty, Full
 import pytest
 
 import mpipc
-from mpipc.errors import ShutDown
+from mpipc import ShutDown
 
 CTX = mpipc.get_context("shm", start_method="fork")
 
