@@ -14,7 +14,7 @@ cdef class Dispatch:
             found = PyDict_GetItem(copyreg_table, key)
         if found != NULL:
             return <object>found
-        if <PyObject*>key == array_class:
+        if is_array_class(<PyTypeObject*>key):
             return reduce_ndarray
         raise KeyError(key)
 
@@ -102,7 +102,7 @@ cdef Codec encode(obj, Draft* draft):
         return None
     cdef Codec codec = idle_codecs.pop() if idle_codecs else Codec()
     # What raises from here on takes the codec with it.
-    if is_array(<PyObject*>obj) and not reduced(type(obj)):
+    if is_array_class(Py_TYPE(<PyObject*>obj)) and not reduced(type(obj)):
         if draft_array(draft, obj, codec.sink.hold(obj, PyBUF_STRIDES)):
             return codec
         codec.sink.clear()

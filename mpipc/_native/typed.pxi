@@ -285,12 +285,12 @@ cdef int meet_numpy() except -1:
     return 0
 
 
-cdef bint is_array(PyObject* obj) except -1:
+cdef bint is_array_class(PyTypeObject* type_) except -1:
     if array_class == NULL:
-        if strcmp(Py_TYPE(obj).tp_name, b"numpy.ndarray") != 0:
+        if strcmp(type_.tp_name, b"numpy.ndarray") != 0:
             return False
         meet_numpy()
-    return <PyObject*>Py_TYPE(obj) == array_class
+    return <PyObject*>type_ == array_class
 
 
 cdef bint draft_array(Draft* draft, array, const Py_buffer* view) except -1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copyreg
 import math
 import pickle
+import subprocess
 import sys
 from multiprocessing.reduction import ForkingPickler
 from queue import Empty
@@ -238,6 +239,17 @@ class TestArrays:
             if isinstance(stock, numpy.ndarray):
                 for flag in ("writeable", "c_contiguous", "f_contiguous", "aligned"):
                     assert getattr(taken.flags, flag) == getattr(stock.flags, flag), flag
+
+    def test_inside_of_others_they_arrive_as_with_stock(self, numpy):
+        program = """if True:
+            import mpipc, numpy
+            queue = mpipc.get_context("shm", start_method="fork").SimpleQueue()
+            array = numpy.arange(3)
+            array.flags.writeable = False
+            queue.put([array])
+            assert queue.get()[0].flags.writeable
+            """
+        subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
     def test_as_bytes_they_are_pickles(self, numpy):
         reader, writer = CTX.Pipe(duplex=False)
