@@ -49,6 +49,12 @@ COMMANDS = (
         needs=("rich", "numpy"),
     ),
     Command(
+        name="bench",
+        summary="measure mpipc, stock multiprocessing and other packages, side by side",
+        module="mpipc.cli.bench",
+        needs=("rich", "numpy", "matplotlib"),
+    ),
+    Command(
         name="mechanisms",
         summary="show which kernel mechanisms work here, and why not",
         module="mpipc.cli.mechanisms",
