@@ -1,103 +1,95 @@
-"""Make docs/mechanisms_figures.md and its plot from the samples of mechanisms.py.
+"""Make docs/mechanisms_figures.md and its plot from the samples of all mechanisms.
 
-python benchmarks/mechanisms_table.py
+make mechanisms-table     # after make mechanisms-bench
 """
 
 from __future__ import annotations
 
-import json
-import statistics
 from pathlib import Path
-from typing import Any
-
-import matplotlib
-
-matplotlib.use("Agg")
 
 from matplotlib import pyplot as plt
+
+from mpipc.bench.figures import Figure, figures
+from mpipc.bench.plot import save
+from mpipc.bench.record import Run
+from mpipc.bench.report import contexts
+from mpipc.bench.sides import STOCK
 
 HERE = Path(__file__).resolve().parent
 SAMPLES = HERE / "results" / "mechanisms.json"
 PAGE = HERE.parent / "docs" / "mechanisms_figures.md"
-PLOT = PAGE.with_suffix(".svg")
 
+# How the titles of a group begin; what is left of them heads a column.
 GROUPS = {
     "Queue, one producer and one consumer": "Queue, ",
-    "Pipe, there and back": "round trip, ",
+    "Pipe, there and back": "Pipe, round trip of ",
     "Locks and values": "",
 }
 
 
 def main() -> None:
-    """Write both files."""
-    figures = json.loads(SAMPLES.read_text())
-    results = {result["title"]: result["series"] for result in figures["results"]}
-    groups: dict[str, list[str]] = {head: [] for head in GROUPS}
-    for title in results:
-        groups[next(head for head, start in GROUPS.items() if title.startswith(start))].append(
-            title
-        )
-    machine = figures["machine"]
+    """Write page and plot."""
+    run = Run.load(SAMPLES)
+    found = figures([run])
+    groups: dict[str, dict[str, str]] = {head: {} for head in GROUPS}
+    for result in run.results:
+        head = next(head for head, start in GROUPS.items() if result.title.startswith(start))
+        groups[head][result.scenario] = result.title.removeprefix(GROUPS[head])
+    sides = contexts([run])
     lines = [
         "# Figures of the mechanisms",
         "",
-        "Made by `benchmarks/mechanisms_table.py` from the samples of `benchmarks/mechanisms.py`,",
-        f"taken in one interleaved run on {machine['cpu']}, {machine['cores']} cores, Linux",
-        f"{machine['kernel']}, {machine['python']}. Medians of {figures['rounds']} samples;",
+        "Made by `make mechanisms-table` from the samples of `make mechanisms-bench`, taken in one",
+        f"interleaved run on {run.machine['cpu']}, {run.machine['cores']} cores, Linux",
+        f"{run.machine['kernel']}, {run.machine['python']}. Medians of {run.rounds} samples;",
         "in brackets how many times as fast as stock. Trust these ratios more than the times.",
         "What each mechanism is good for is in [mechanisms.md](mechanisms.md).",
         "",
-        f"![times as fast as stock]({PLOT.name})",
+        f"![times as fast as stock]({PAGE.stem}.svg)",
     ]
-    for head, titles in groups.items():
-        columns = [title.removeprefix(GROUPS[head]) for title in titles]
-        lines += ["", f"## {head}", "", f"| context | {' | '.join(columns)} |"]
+    for head, columns in groups.items():
+        lines += ["", f"## {head}", "", f"| context | {' | '.join(columns.values())} |"]
         lines.append("|---" * (len(columns) + 1) + "|")
-        for index, series in enumerate(results[titles[0]]):
-            cells = [cell(results[title][0], results[title][index]) for title in titles]
-            lines.append(f"| {name_of(series)} | {' | '.join(cells)} |")
+        for side in sides:
+            cells = [cell(found[scenario].get(side), side) for scenario in columns]
+            name = f"stock ({run.start_method})" if side == STOCK else side
+            lines.append(f"| {name} | {' | '.join(cells)} |")
     PAGE.write_text("\n".join(lines) + "\n")
-    plot(results, groups)
-    print(PAGE, PLOT, sep="\n")
+    plot(found, groups, [side for side in sides if side != STOCK])
 
 
-def name_of(series: dict[str, Any]) -> str:
-    """The context without its start method; stock's by that name."""
-    name, _, method = series["context"].rpartition("-")
-    return name or f"stock ({method})"
-
-
-def cell(stock: dict[str, Any], series: dict[str, Any]) -> str:
+def cell(figure: Figure | None, side: str) -> str:
     """The time of an operation, and the ratio."""
-    seconds = series["median"]
+    if figure is None:
+        return "failed"
+    seconds = figure.seconds
     unit, factor = next(
         (u, f) for u, f in (("ms", 1e3), ("us", 1e6), ("ns", 1e9)) if seconds * f >= 1
     )
     text = f"{seconds * factor:.3g} {unit}"
-    return text if series is stock else f"{text} ({stock['median'] / seconds:.2g})"
+    return text if side == STOCK or figure.ratio is None else f"{text} ({figure.ratio:.2g})"
 
 
-def plot(results: dict[str, list[dict[str, Any]]], groups: dict[str, list[str]]) -> None:
+def plot(
+    found: dict[str, dict[str, Figure]], groups: dict[str, dict[str, str]], sides: list[str]
+) -> None:
     """Draw how many times as fast as stock each context is, a panel for each group."""
-    figure, axes = plt.subplots(1, len(groups), figsize=(15, 5), sharey=True, layout="constrained")
-    for axis, (head, titles) in zip(axes, groups.items(), strict=True):
-        contexts = [name_of(series) for series in results[titles[0]]][1:]
-        for offset, title in enumerate(titles):
-            stock = results[title][0]["median"]
-            ratios = [stock / series["median"] for series in results[title][1:]]
-            places = [place + offset / (len(titles) + 1) for place in range(len(contexts))]
-            axis.barh(places, ratios, 1 / (len(titles) + 1), label=title.removeprefix(GROUPS[head]))
-        middle = statistics.mean(range(len(titles))) / (len(titles) + 1)
-        axis.set_yticks([place + middle for place in range(len(contexts))], contexts)
+    chart, axes = plt.subplots(1, len(groups), figsize=(15, 5), sharey=True, layout="constrained")
+    for axis, (head, columns) in zip(axes, groups.items(), strict=True):
+        height = 1 / (len(columns) + 1)
+        for offset, (scenario, title) in enumerate(columns.items()):
+            ratios = [getattr(found[scenario].get(side), "ratio", 1) for side in sides]
+            places = [place + offset * height for place in range(len(sides))]
+            axis.barh(places, ratios, height, label=title)
+        middle = (len(columns) - 1) / 2 * height
+        axis.set_yticks([place + middle for place in range(len(sides))], sides)
         axis.set_xscale("log")
         axis.axvline(1, color="black", linewidth=1)
         axis.set_title(head)
         axis.set_xlabel("times as fast as stock")
         axis.legend(fontsize="small")
     axes[0].invert_yaxis()
-    # Nothing in the file that changes from run to run.
-    plt.rcParams["svg.hashsalt"] = "mpipc"
-    figure.savefig(PLOT, metadata={"Date": None})
+    save(chart, PAGE.with_suffix(""), ".svg")
 
 
 if __name__ == "__main__":

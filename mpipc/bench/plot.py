@@ -98,11 +98,12 @@ def _goal(row: Row) -> float | None:
     return goal.ratio
 
 
-def save(chart: Any, stem: Path) -> list[Path]:
-    """Write a plot as PNG and SVG, with nothing in it that changes from run to run."""
+def save(chart: Any, stem: Path, *suffixes: str) -> list[Path]:
+    """Write a plot, as PNG and SVG unless told, with nothing in it that changes between runs."""
     plt.rcParams["svg.hashsalt"] = "mpipc"
-    files = [stem.with_name(stem.name + suffix) for suffix in (".svg", ".png")]
-    chart.savefig(files[0], metadata={"Date": None})
-    chart.savefig(files[1], metadata={"Software": None}, dpi=110)
+    files = [stem.with_name(stem.name + suffix) for suffix in suffixes or (".svg", ".png")]
+    for file in files:
+        changing = "Date" if file.suffix == ".svg" else "Software"
+        chart.savefig(file, metadata={changing: None}, dpi=110)
     plt.close(chart)
     return files

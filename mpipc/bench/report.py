@@ -75,6 +75,12 @@ def rows(runs: list[Run], known: dict[str, Scenario]) -> list[Row]:
     ]
 
 
+def missing(runs: list[Run], known: dict[str, Scenario]) -> list[str]:
+    """The scenarios that none of the runs has."""
+    measured = figures(runs)
+    return [name for name in known if name not in measured]
+
+
 def contexts(runs: list[Run]) -> list[str]:
     """The sides that are no peers."""
     names = [name for run in runs for result in run.results for name in result.sides]
