@@ -16,7 +16,12 @@ RESULTS ?= compat_tests/results
 # A core with kill points, apart from the one that is used.
 DEATH := build/death
 
-.PHONY: help demo test death compat compat-all compat-table lint bench check clean
+# Runs of bench that docs/performance.md is made from.
+RUNS ?= $(wildcard benchmarks/results/performance-*.json)
+MECHANISMS_JSON := benchmarks/results/mechanisms.json
+
+.PHONY: help demo test death compat compat-all compat-table lint check clean
+.PHONY: bench performance mechanisms-bench mechanisms-table instructions
 
 help:
 	@echo 'make demo   build into $(VENV), run five programs with stock multiprocessing and mpipc'
@@ -24,7 +29,8 @@ help:
 	@echo 'make compat run tests of CPython, compare with stock; compat-all runs them all'
 	@echo 'make death  kill a process at each step of the core   (ARGS=... goes to the script)'
 	@echo 'make lint   ruff, cython-lint, mypy and stubtest'
-	@echo 'make bench  measure the first figures against stock    (ARGS=... goes to the script)'
+	@echo 'make bench  measure against stock and other packages   (ARGS=... goes to mpipc bench)'
+	@echo 'make instructions count those of the hot paths: have they grown?'
 	@echo 'make clean  remove what was built'
 
 demo: $(VENV)/.with-cli
@@ -61,7 +67,24 @@ lint: $(VENV)/.with-dev
 	$(RUN) -m mypy.stubtest mpipc._core mpipc._kernel
 
 bench: $(VENV)/.with-cli
-	$(RUN) benchmarks/first_figures.py $(ARGS)
+	$(RUN) -m mpipc bench $(ARGS)
+
+# docs/performance.md and its plot, from the RUNS together.
+performance: $(VENV)/.with-cli
+	$(RUN) benchmarks/performance.py $(RUNS)
+
+# Every mechanism side by side; then docs/mechanisms_figures.md and its plot.
+mechanisms-bench: $(VENV)/.with-cli
+	$(RUN) -m mpipc bench --sides stock,mechanisms --json $(MECHANISMS_JSON) --plot build/mechanisms \
+	  queue_100_b queue_1_kib queue_64_kib queue_1_mib 'pipe_round_trip_of_*' \
+	  lock_acquire_and_release value_increment_locked $(ARGS)
+
+mechanisms-table: $(VENV)/.with-cli
+	$(RUN) benchmarks/mechanisms_table.py
+
+# Needs valgrind; ARGS=--record writes the record that it compares with.
+instructions: $(VENV)/.with-cli
+	$(RUN) benchmarks/instructions.py $(ARGS)
 
 # Names what is missing before pip buries it; a missing interpreter is reported here.
 check:

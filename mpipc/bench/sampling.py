@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import itertools
 import math
 import sys
 from collections.abc import Callable, Iterator
@@ -43,18 +44,19 @@ def undisturbed(seconds: float) -> Iterator[None]:
 
 
 def calibrate(scenario: Scenario, side: Side, seconds: float) -> int:
-    """Find how many operations last so many seconds, going by the fastest of some tries."""
+    """Find how many operations last so many seconds, going by the fastest of two tries or more."""
     if scenario.count is not None:
         return scenario.count
     most = scenario.most or sys.maxsize
     count, fastest = 1, math.inf
-    while True:
+    for tries in itertools.count(1):
         with undisturbed(seconds):
             fastest = min(fastest, scenario.measure(side.context, count).seconds)
         enough = min(most, max(1, round(seconds / fastest)))
-        if count >= enough / 2:
-            return enough
+        if tries > 1 and count >= enough / 2:
+            break
         count = min(enough, 8 * count)
+    return enough
 
 
 def take_turns(
