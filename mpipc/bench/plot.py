@@ -10,7 +10,7 @@ import matplotlib
 matplotlib.use("Agg")
 
 from matplotlib import pyplot as plt
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from .model import Scenario
 from .record import Run
@@ -81,7 +81,9 @@ def _draw_column(axis: Any, column: list[Row]) -> None:
             axis.plot(*zip(*points, strict=True), marker, markersize=4, label=name)
     axis.axvline(1, color="black", linewidth=1)
     axis.set_xscale("log")
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}x"))
+    axis.xaxis.set_minor_formatter(NullFormatter())
     axis.set_yticks(places, [row.scenario.title for row in column], fontsize="small")
     axis.set_ylim(len(column) - 0.4, -0.6)
     axis.grid(axis="x", alpha=0.3)
