@@ -23,16 +23,17 @@ MECHANISMS = "mechanisms"
 
 @dataclass(frozen=True)
 class Peer:
-    """Another package: where it is from, who makes it look like a context, what it can play."""
+    """Another package: what it imports as, who makes it look like a context, what it can play."""
 
-    distribution: str
+    package: str
     module: str
     offers: frozenset[str]
 
 
+# By the names of their distributions.
 PEERS = {
-    "faster-fifo": Peer("faster-fifo", "faster_fifo", frozenset({"Queue", "Queue.consumers"})),
-    "pyzmq": Peer("pyzmq", "pyzmq", frozenset({"Queue", "Pipe"})),
+    "faster-fifo": Peer("faster_fifo", "faster_fifo", frozenset({"Queue", "Queue.consumers"})),
+    "pyzmq": Peer("zmq", "pyzmq", frozenset({"Queue", "Pipe"})),
     "iceoryx2": Peer("iceoryx2", "iceoryx2", frozenset({"Queue", "Pipe"})),
     "torch": Peer("torch", "torch", frozenset({"Queue", "Pool", "Pool.map"})),
     "billiard": Peer("billiard", "billiard", frozenset({"Pool", "Pool.map"})),
@@ -110,5 +111,5 @@ def _context(name: str, method: str) -> Side:
 def _peer(name: str, method: str) -> Side:
     peer = PEERS[name]
     adapter = importlib.import_module(f"{__package__}.peers.{peer.module}")
-    version = importlib.metadata.version(peer.distribution)
+    version = importlib.metadata.version(name)
     return Side(name, adapter.context(method), version, peer.offers)

@@ -27,6 +27,8 @@ _numbers = itertools.count()
 def node() -> Any:
     """This process's node."""
     iox.set_log_level(iox.LogLevel.Error)
+    # After all ports: a node that is not dropped leaves files to whoever makes the next one.
+    util.Finalize(None, node.cache_clear, exitpriority=-1)
     builder = iox.NodeBuilder.new().signal_handling_mode(iox.SignalHandlingMode.Disabled)
     return builder.create(iox.ServiceType.Ipc)
 
