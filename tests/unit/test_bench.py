@@ -26,6 +26,8 @@ from mpipc.cli import main
 
 pytestmark = pytest.mark.beyond_stock("about the benchmarks")
 
+DRAWS = pytest.mark.leaks_allowed("Matplotlib keeps its fonts open")
+
 SCENARIOS = all_scenarios()
 NO_VIEWS = "Queue() got an unexpected keyword argument 'views'"
 
@@ -226,6 +228,7 @@ def test_what_got_slower_is_told_from_noise(samples, slower):
     assert change.factor == pytest.approx(1 / sorted(samples)[1])
 
 
+@DRAWS
 def test_tables_have_every_side(tmp_path):
     run = run_of(stock=[2e-7] * 3, mpipc_shm=[1e-7] * 3, billiard=[4e-7] * 3)
     lines = "\n".join(markdown([run], SCENARIOS))
@@ -253,6 +256,7 @@ def test_records_are_read_as_written(tmp_path):
 # The command
 
 
+@DRAWS
 def test_the_command_measures_and_writes(tmp_path, capsys):
     file = tmp_path / "run.json"
     command = ["bench", "--quick", "--sides", "stock,mpipc-shm", "--json", str(file), "with_lock"]
@@ -275,6 +279,7 @@ def test_the_command_compares(tmp_path, capsys):
     assert main(["bench", "--compare", str(old), str(new), "--tolerate", "50"]) == 0
 
 
+@DRAWS
 def test_the_command_shows_runs_together(tmp_path, capsys):
     run = tmp_path / "run.json"
     run_of(stock=[2.0] * 3, mpipc_shm=[4.0] * 3).save(run)
