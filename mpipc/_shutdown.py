@@ -1,4 +1,4 @@
-"""``queue.ShutDown`` of Python 3.13, for older ones too. Loads queue, which not every process needs."""
+"""``queue.ShutDown`` of Python 3.13, for older ones too; here, since not all need ``queue``."""
 
 from __future__ import annotations
 

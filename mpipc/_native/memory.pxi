@@ -9,7 +9,7 @@ cdef unsigned int MFD_NOEXEC_SEAL = 8   # demanded where the sysctl vm.memfd_noe
 cdef uint64_t ARENA_BYTES = 1 << 20
 cdef uint64_t ARENA_STEP = 16 << 10
 cdef uint64_t OWN_ARENA = 64 << 10      # blocks of this size and more get an arena to themselves
-cdef uint64_t SPARE_ARENA = 4 << 20     # ... of which the last is kept for the next, up to this size
+cdef uint64_t SPARE_ARENA = 4 << 20     # ... the last of which is kept, up to this size
 cdef uint64_t LINE = 64
 
 cdef object segments = WeakValueDictionary()    # (device, inode) -> Segment: each mapped once
