@@ -9,7 +9,7 @@ from multiprocessing.process import parent_process
 from types import ModuleType
 
 from ._process import process_class
-from ._registry import MechanismSpec, StartMethod, contexts, get_context
+from ._registry import MECHANISMS, MechanismSpec, StartMethod, contexts, get_context
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -75,9 +75,19 @@ class MechanismContext(stock.BaseContext):
         """The same mechanism and options with another start method."""
         return get_context(self._spec.name, start_method=method, **self._options)
 
-    def Pipe(self, duplex: bool = True) -> Any:
-        """Two connections joined by a pipe."""
-        return self._objects.Pipe(duplex, ctx=self)
+    def _extras(self, **asked: bool) -> dict[str, bool]:
+        """What is asked for beyond stock, as keywords; TypeError where the mechanism lacks it."""
+        extras = {name: True for name, value in asked.items() if value}
+        for name in extras.keys() - self._spec.extras:
+            able = [f"mpipc-{spec.name}" for spec in MECHANISMS.values() if name in spec.extras]
+            raise TypeError(
+                f"mpipc-{self._spec.name} has no {name}=True; use the context {' or '.join(able)}"
+            )
+        return extras
+
+    def Pipe(self, duplex: bool = True, *, views: bool = False) -> Any:
+        """Two connections joined by a pipe; for `views` see :meth:`Queue`."""
+        return self._objects.Pipe(duplex, ctx=self, **self._extras(views=views))
 
     # Options beyond stock's, such as on_owner_death, are those of the mechanism's classes.
 
@@ -109,17 +119,29 @@ class MechanismContext(stock.BaseContext):
         """A barrier."""
         return self._objects.Barrier(parties, action, timeout, ctx=self)
 
-    def Queue(self, maxsize: int = 0) -> Any:
-        """A queue; `maxsize` items at most, unbounded if not positive."""
-        return self._objects.Queue(maxsize, ctx=self)
+    def Queue(self, maxsize: int = 0, *, views: bool = False) -> Any:
+        """A queue; `maxsize` items at most, unbounded if not positive.
 
-    def JoinableQueue(self, maxsize: int = 0, **options: Any) -> Any:
-        """A queue with ``task_done`` and ``join``."""
-        return self._objects.JoinableQueue(maxsize, ctx=self, **options)
+        With `views`, beyond stock, NumPy arrays and memoryviews that are taken from it are not
+        copied: they look into the shared memory where their message lies, which is free again when
+        the last of them is gone.
+        """
+        return self._objects.Queue(maxsize, ctx=self, **self._extras(views=views))
 
-    def SimpleQueue(self) -> Any:
-        """A queue with ``put``, ``get``, ``empty`` and ``close`` only."""
-        return self._objects.SimpleQueue(ctx=self)
+    def JoinableQueue(
+        self, maxsize: int = 0, *, views: bool = False, redeliver: bool = False
+    ) -> Any:
+        """A queue with ``task_done`` and ``join``; for `views` see :meth:`Queue`.
+
+        With `redeliver`, beyond stock, what a process had taken and not done when it was killed is
+        handed to another.
+        """
+        extras = self._extras(views=views, redeliver=redeliver)
+        return self._objects.JoinableQueue(maxsize, ctx=self, **extras)
+
+    def SimpleQueue(self, *, views: bool = False) -> Any:
+        """A queue with only ``put``, ``get``, ``empty``, ``close``; `views` as for `Queue`."""
+        return self._objects.SimpleQueue(ctx=self, **self._extras(views=views))
 
     def Pool(
         self,

@@ -11,6 +11,7 @@ from cpython.buffer cimport (
     PyBUF_ANY_CONTIGUOUS, PyBUF_SIMPLE, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_FillInfo,
     PyBuffer_IsContiguous, PyBuffer_Release, PyObject_GetBuffer,
 )
+from cpython.bytearray cimport PyByteArray_FromStringAndSize
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.dict cimport PyDict_GetItem
 from cpython.exc cimport PyErr_CheckSignals
@@ -22,7 +23,7 @@ from libc.errno cimport EAGAIN, ECONNRESET, EINTR, EINVAL, ENOSYS, EPIPE, ESRCH,
 from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport strtoull
-from libc.string cimport memcpy, memset, strchr, strcmp, strrchr
+from libc.string cimport memcpy, memset, strchr, strcmp, strlen, strrchr
 from posix.time cimport timespec
 from posix.types cimport pid_t
 
@@ -35,7 +36,7 @@ cdef extern from "Python.h":
 
 import copyreg
 import warnings
-from _pickle import Pickler, loads
+from _pickle import PickleBuffer, Pickler, loads
 from multiprocessing import BufferTooShort
 from multiprocessing.context import assert_spawning
 from multiprocessing.reduction import ForkingPickler
@@ -59,10 +60,8 @@ include "_native/memory.pxi"
 include "_native/undo.pxi"
 include "_native/sync.pxi"
 include "_native/values.pxi"
+include "_native/lease.pxi"
 include "_native/typed.pxi"
 include "_native/codec.pxi"
 include "_native/connection.pxi"
 include "_native/killpoints.pxi"
-
-if watch_forks() != 0:
-    raise MemoryError("pthread_atfork: no memory to register the fork handlers")

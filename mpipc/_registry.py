@@ -66,6 +66,8 @@ class MechanismSpec:
         they are assembled from what `module` offers.
     options : tuple of (str, callable)
         Keywords that :func:`get_context` takes for it, and what checks their values.
+    extras : tuple of str
+        Keywords beyond stock's that its queues and pipes take, each on or off.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class MechanismSpec:
         when_killed: str,
         objects: str = ASSEMBLED,
         options: tuple[tuple[str, Callable[[Any], Any]], ...] = (),
+        extras: tuple[str, ...] = (),
     ) -> None:
         self.name = name
         self.module = module
@@ -94,6 +97,7 @@ class MechanismSpec:
         self.when_killed = when_killed
         self.objects = objects
         self.options = options
+        self.extras = extras
 
 
 def checked_max_bytes(value: Any) -> int:
@@ -128,6 +132,7 @@ BUILT_IN = (
         when_killed="survivors take over its locks and repair what it was changing",
         objects="mpipc.mechanisms.shm",
         options=(("max_bytes", checked_max_bytes), ("on_owner_death", checked_on_owner_death)),
+        extras=("redeliver", "views"),
     ),
     MechanismSpec(
         "pipe",

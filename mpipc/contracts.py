@@ -171,8 +171,11 @@ class MessageQueue(QueueEnds):
         """What ``qsize`` answers, also in a subclass with one of its own."""
         raise NotImplementedError
 
-    def _open(self, maxsize: int, ctx: BaseContext) -> None:
-        """Make the channel, for `maxsize` items at most; 0 for no bound."""
+    def _open(self, maxsize: int, ctx: BaseContext, **extras: bool) -> None:
+        """Make the channel, for `maxsize` items at most; 0 for no bound.
+
+        `extras` are keywords beyond stock's that the mechanism's row names.
+        """
         raise NotImplementedError
 
     def _unfinished(self) -> int:

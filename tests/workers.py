@@ -269,6 +269,42 @@ def put_numbered(queue: Any, producer: Any, count: int) -> None:
         queue.put((producer, number, payload(number % 300)))
 
 
+def viewed() -> list[Any]:
+    """What queues and pipes with views are tried with."""
+    import numpy
+
+    return [numpy.arange(50_000.0), memoryview(b"bytes" * 5000), numpy.arange(3), "text"]
+
+
+def put_viewed(queue: Any) -> None:
+    """Put it."""
+    queue.put(viewed())
+
+
+def send_viewed(connection: Any) -> None:
+    """Send it."""
+    connection.send(viewed())
+
+
+def forward(source: Any, target: Any, count: int) -> None:
+    """Take items and put each into another queue."""
+    for _ in range(count):
+        target.put(source.get())
+
+
+def forward_message(connection: Any) -> None:
+    """Send back what comes."""
+    connection.send(connection.recv())
+
+
+def hold_until_killed(queue: Any, ready: Any) -> None:
+    """Hold what is taken, and never end."""
+    taken = queue.get()
+    ready.set()
+    while taken is not None:
+        signal.pause()
+
+
 def get_until_none(queue: Any) -> list[Any]:
     """Take messages up to a None."""
     return list(iter(queue.get, None))

@@ -27,7 +27,10 @@ cdef extern from "_native/robust.h" nogil:
     void robust_announce(uint32_t* word)
     void robust_withdraw()
     uint32_t robust_self()
-    int watch_forks()
+    void fork_begins()
+    void fork_made()
+    int watch_forks(void (*before)() noexcept nogil, void (*in_parent)() noexcept nogil,
+                    void (*in_child)() noexcept nogil)
 
 
 cdef extern from "_native/killpoints.h" nogil:

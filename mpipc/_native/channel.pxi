@@ -305,7 +305,7 @@ cdef int recover(Chan* c, Bell* bell) noexcept nogil:
             holder = EXTENT_LINKED
         elif c.flags & CHANNEL_REDELIVER and in_hand(c, page):
             list_push(c, &h.hand, page)
-        elif holder & EXTENT_LINKED or owner_dead(holder):
+        elif holder & EXTENT_LINKED or owner_dead(holder) and not has_heir(extent_at(c, page)):
             set_desc(extent_at(c, page), describe(pages, EXTENT_FREE))
             holder = EXTENT_FREE
         if holder == EXTENT_FREE and run:
@@ -650,7 +650,7 @@ cdef void take_done(Chan* c, Bell* bell, uint32_t page) noexcept nogil:
     if c.flags & CHANNEL_REDELIVER:
         hand_read(c, page)
     elif channel_lock(c, bell, True) == OK:
-        extent_free(c, page)
+        extent_release(c, page, me())
         channel_unlock(c)
 
 

@@ -319,9 +319,9 @@ cdef class ConnectionCore:
     @cython.always_allow_keywords(True)
     def send(self, obj):
         """Send a (picklable) object"""
-        self.writing()
+        cdef Chan* c = self.writing()
         cdef Draft draft
-        cdef Codec codec = encode(obj, &draft)
+        cdef Codec codec = encode(obj, &draft, c.flags & CHANNEL_VIEWS)
         try:
             self.send_all(&draft.message)
         finally:
@@ -432,7 +432,7 @@ cdef tuple connect(cls, ChannelSegment segment, tuple first, tuple second):
     return a, b
 
 
-def open_pipe(cls, bint duplex, uint64_t capacity, uint64_t max_bytes):
+def open_pipe(cls, bint duplex, uint64_t capacity, uint64_t max_bytes, bint views=False):
     """Make a pipe.
 
     Parameters
@@ -445,30 +445,35 @@ def open_pipe(cls, bint duplex, uint64_t capacity, uint64_t max_bytes):
         Bytes that may wait in one direction before a sender blocks. A longer message waits alone.
     max_bytes : int
         Cap on the memory of one direction; 0 for none.
+    views : bool
+        Whether receivers look into large buffers where they lie, instead of copying them.
 
     Returns
     -------
     tuple
         The two connections.
     """
-    cdef ChannelSegment segment = new_channels(b"mpipc-pipe", CHANNEL_WAITS_ON_FD, 0, capacity,
-                                               max_bytes)
+    cdef uint32_t flags = CHANNEL_WAITS_ON_FD | (CHANNEL_VIEWS if views else 0)
+    cdef ChannelSegment segment = new_channels(b"mpipc-pipe", flags, 0, capacity, max_bytes)
     if duplex:
         return connect(cls, segment, (1, 0), (0, 1))
     return connect(cls, segment, (0, -1), (-1, 0))
 
 
 def open_queue(cls, uint32_t maxsize, uint64_t capacity, uint64_t max_bytes, bint joinable=False,
-               bint redeliver=False):
+               bint redeliver=False, bint views=False):
     """Make the channel of a queue: its reading and its writing end, see open_pipe().
 
     `maxsize` is in messages, 0 for unbounded; `joinable` that it notes who takes them; `redeliver`
     that it keeps them until they are done, for others should their takers die.
     """
-    cdef uint32_t flags = CHANNEL_JOINABLE if joinable or redeliver else 0
-    cdef ChannelSegment segment = new_channels(b"mpipc-queue",
-                                               flags | (CHANNEL_REDELIVER if redeliver else 0),
-                                               maxsize, capacity, max_bytes)
+    if redeliver and views:
+        raise ValueError("redeliver=True keeps a message until task_done(), and views=True until "
+                         "its views are gone: a queue can have one of them")
+    cdef uint32_t flags = ((CHANNEL_JOINABLE if joinable or redeliver else 0)
+                           | (CHANNEL_REDELIVER if redeliver else 0)
+                           | (CHANNEL_VIEWS if views else 0))
+    cdef ChannelSegment segment = new_channels(b"mpipc-queue", flags, maxsize, capacity, max_bytes)
     return connect(cls, segment, (0, -1), (-1, 0))
 
 
@@ -483,6 +488,7 @@ cdef class QueueEnds:
     cdef object failed          # what get_many() could not unpickle, if that is still to be told
     cdef readonly ConnectionCore _reader
     cdef readonly ConnectionCore _writer
+    cdef bint views
 
     def _attach(self, ConnectionCore reader, ConnectionCore writer):
         """Both ends open here share one doorbell, so that each knows of the other."""
@@ -492,6 +498,7 @@ cdef class QueueEnds:
         self.door.bell.write_fd = writer.fd
         writer.outward = self.door
         self.segment = writer.segment
+        self.views = self.segment.chan[0].flags & CHANNEL_VIEWS
 
     cdef Chan* channel(self) except NULL:
         if self.c == NULL:
@@ -552,7 +559,7 @@ cdef class SimpleQueueCore(QueueEnds):
     def put(self, obj):
         """Pickle `obj` and append it; waits while the queue holds as much as it may."""
         cdef Draft draft
-        cdef Codec codec = encode(obj, &draft)
+        cdef Codec codec = encode(obj, &draft, self.views)
         try:
             self.append(&draft.message, NEVER)
         finally:
@@ -645,7 +652,7 @@ cdef class QueueCore(QueueEnds):
         if deadline == 0 and self.c != NULL and seems_full(self.c) and not self.c.h.shut:
             raise Full
         try:
-            codec = encode(obj, &draft)
+            codec = encode(obj, &draft, self.views)
         except Exception as error:
             self._on_queue_feeder_error(error, obj)
             return 0

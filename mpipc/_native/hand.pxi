@@ -43,7 +43,7 @@ cdef inline bint older(Chan* c, uint32_t page, uint32_t other) noexcept nogil:
 
 cdef inline uint64_t again_of(uint32_t page) noexcept nogil:
     """The position of the record that a message has in its own extent."""
-    return first_of(page) - 2 * sizeof(record)
+    return (<uint64_t>page << PAGE_SHIFT) + AGAIN_OFFSET
 
 
 cdef bint leads_on(Chan* c, uint32_t page) noexcept nogil:

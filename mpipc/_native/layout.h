@@ -65,8 +65,9 @@
  *   28     4    thread     lock; its reader  in hand: the thread that took it, and BEING_READ
  *   32     16   again      lock        in hand, or handed back: the record of this very extent,
  *   48     16   onward     lock        handed back: and the jump to where head was
- *   Truth are desc and, in hand or handed back, all from `taken` on. The rest, and free_list, hand,
- *   last, read_at and write_at, recovery computes anew.
+ *   64     4*n  heir       lock        forked children that read it too, by owner tag; 0: nobody
+ *   Truth are desc and, in hand or handed back, all from `taken` to `onward`, and, while a process
+ *   holds it, heir. The rest, and free_list, hand, last, read_at and write_at, recovery computes anew.
  *   holder: EXTENT_FREE | owner tag of the process that fills or empties it | EXTENT_LINKED
  *     | EXTENT_LINKED + owner tag of the process that has the message in hand
  *
@@ -77,7 +78,8 @@
  *   FORM_PICKLE    the message is a pickle, or what send_bytes() was given
  *   FORM_BYTES     the content of a bytes object
  *   FORM_VALUE     a number, a string or a small container of them: see typed.pxi
- *   FORM_ARRAY     struct array_header and the content of a NumPy array */
+ *   FORM_ARRAY     struct array_header and the content of a NumPy array
+ *   FORM_ENCLOSED  a pickle and, behind it, its buffers: see codec.pxi */
 #ifndef MPIPC_LAYOUT_H
 #define MPIPC_LAYOUT_H
 #include <stddef.h>
@@ -90,7 +92,9 @@
 #define CHANNEL_WAITS_ON_FD 1u /* flags: long sleeps are on the doorbell */
 #define CHANNEL_JOINABLE 2u    /* flags: takers are noted */
 #define CHANNEL_REDELIVER 4u   /* flags: ... by their messages, which stay until task_done() */
+#define CHANNEL_VIEWS 8u       /* flags: receivers look into messages where they lie */
 #define TAKERS 128
+#define HEIRS 16
 
 #define PAGE_SHIFT 12
 #define PAGE_BYTES (1ull << PAGE_SHIFT)
@@ -109,6 +113,7 @@
 #define FORM_BYTES 1u
 #define FORM_VALUE 2u
 #define FORM_ARRAY 3u
+#define FORM_ENCLOSED 4u
 
 #define EXTENT_FREE 0u
 #define EXTENT_LINKED 0x80000000u
@@ -180,7 +185,10 @@ typedef struct extent {
     uint32_t thread;
     record again;
     record onward;
+    uint32_t heir[HEIRS];
 } extent;
+
+#define AGAIN_OFFSET offsetof(extent, again)
 
 /* In front of an array's content, which so starts on a cache line as its extent's payload does. */
 #define ARRAY_DIMENSIONS 7
@@ -265,12 +273,13 @@ AT(extent, epoch, 8);
 AT(extent, taken, 24);
 AT(extent, again, 32);
 AT(extent, onward, 48);
+AT(extent, heir, 64);
 AT(record, form, 10);
 AT(record, page, 12);
 AT(condition, slot, 16);
 AT(undo_table, slot, 24);
 _Static_assert(sizeof(struct channel) <= PAGE_BYTES, "the header is one page");
-_Static_assert(sizeof(struct extent) == 64, "payload starts on a cache line");
+_Static_assert(sizeof(struct extent) == 128, "payload starts on a cache line");
 _Static_assert(sizeof(struct record) == 16, "records are 16-aligned");
 _Static_assert(sizeof(struct array_header) == 64, "an array's content starts on a cache line");
 _Static_assert(sizeof(struct condition) == 512, "one arena block");

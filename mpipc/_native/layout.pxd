@@ -4,15 +4,16 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 cdef extern from "_native/layout.h" nogil:
     uint64_t CHANNEL_MAGIC, CHANNEL_STRIDE, PAGE_BYTES
     uint32_t CHANNEL_VERSION, CHANNEL_WAITS_ON_FD, CHANNEL_JOINABLE, CHANNEL_REDELIVER
-    uint32_t COUNT_MASK
+    uint32_t CHANNEL_VIEWS, COUNT_MASK
     int FREE_LISTS, PAGE_SHIFT, COUNT_BITS
     uint32_t FIRST_CHUNK_PAGES, CHUNK_PAGES, INLINE_MAX
     uint32_t RECORD_INLINE, RECORD_EXTENT, RECORD_JUMP
-    uint32_t FORM_PICKLE, FORM_BYTES, FORM_VALUE, FORM_ARRAY
+    uint32_t FORM_PICKLE, FORM_BYTES, FORM_VALUE, FORM_ARRAY, FORM_ENCLOSED
     int ARRAY_DIMENSIONS
     uint32_t EXTENT_FREE, EXTENT_LINKED, BEING_READ
+    uint64_t AGAIN_OFFSET
     int CONDITION_SLOTS
-    int UNDO_SLOTS, TAKERS
+    int UNDO_SLOTS, TAKERS, HEIRS
     uint32_t SLOT_FREE, SLOT_WAITING, SLOT_NOTIFIED, SLOT_STATE
 
     ctypedef struct taker:
@@ -75,6 +76,7 @@ cdef extern from "_native/layout.h" nogil:
         uint32_t thread
         record again
         record onward
+        uint32_t* heir
 
     ctypedef struct array_header:
         uint8_t type

@@ -12,6 +12,8 @@ cdef extern from "<unistd.h>" nogil:
     int close(int fd)
     pid_t getpid()
     ssize_t read(int fd, void* buf, size_t n)
+    ssize_t write(int fd, const void* buf, size_t n)
+    int pipe2(int* fds, int flags)
 
 cdef extern from "<linux/futex.h>" nogil:
     int FUTEX_WAIT, FUTEX_WAKE
@@ -92,4 +94,5 @@ cdef extern from "<linux/sockios.h>" nogil:
     unsigned long SIOCINQ, SIOCOUTQ
 
 cdef extern from "<signal.h>" nogil:
+    int SIGKILL
     int kill(pid_t pid, int sig)

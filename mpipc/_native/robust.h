@@ -48,19 +48,19 @@ static inline void robust_withdraw(void)
 
 static inline uint32_t robust_self(void) { return robust_tid; }
 
-static void after_fork_in_child(void)
+/* From a fork on, the child may look at memory that its parent would otherwise reuse. */
+static inline void fork_begins(void) { forks_seen++; }
+
+static inline void fork_made(void)
 {
     robust_head = NULL;
     self_owner = 0;
     process_generation++;
 }
 
-/* From a fork on, the child may look at memory that its parent would otherwise reuse. */
-static void before_fork(void) { forks_seen++; }
-
-static inline int watch_forks(void)
+static inline int watch_forks(void (*before)(void), void (*in_parent)(void), void (*in_child)(void))
 {
-    return pthread_atfork(before_fork, NULL, after_fork_in_child);
+    return pthread_atfork(before, in_parent, in_child);
 }
 
 #endif

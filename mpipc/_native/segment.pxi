@@ -219,6 +219,61 @@ cdef void extent_free(Chan* c, uint32_t page) noexcept nogil:
     list_push(c, free_list(c, page), page)
 
 
+# A process that forks while it reads an extent leaves that to its child too, as an heir: whoever is
+# done strikes itself out, and the extent is free after the last.
+
+cdef bint has_heir(extent* e) noexcept nogil:
+    """Lock held, the holder is done or dead. Whether a living heir holds the extent from now on."""
+    cdef int i
+    for i in range(HEIRS):
+        if e.heir[i] and not owner_dead(e.heir[i]):
+            set_desc(e, describe(pages_of(e.desc), e.heir[i]))
+            e.heir[i] = 0           # killed before: it is struck out when it is done
+            kill_point("heir: holds what it inherited")
+            return True
+    return False
+
+
+cdef bint extent_release(Chan* c, uint32_t page, uint32_t owner) noexcept nogil:
+    """Lock held. `owner` is done with an extent or dead; whether it is free now."""
+    cdef extent* e = extent_at(c, page)
+    cdef int i
+    if not tiles(c, page):
+        return False
+    for i in range(HEIRS):
+        if e.heir[i] == owner:
+            e.heir[i] = 0
+            kill_point("heir: struck out")
+    if <uint32_t>e.desc != owner or has_heir(e):
+        return False
+    extent_free(c, page)
+    return True
+
+
+cdef void extent_keep(extent* e) noexcept nogil:
+    """Lock held. It is nobody's from now on, until the whole channel goes."""
+    set_desc(e, describe(pages_of(e.desc), OWNER_ORPHAN))
+
+
+cdef bint extent_inherit(extent* e, uint32_t parent, uint32_t heir) noexcept nogil:
+    """Lock held. What one process holds is another's too; False if it does not hold it any more."""
+    cdef int i
+    cdef bint held = <uint32_t>e.desc == parent
+    if <uint32_t>e.desc == OWNER_ORPHAN:
+        return True
+    for i in range(HEIRS):
+        held |= e.heir[i] == parent
+    if not held:
+        return False
+    for i in range(HEIRS):
+        if e.heir[i] == 0 or owner_dead(e.heir[i]):
+            e.heir[i] = heir
+            kill_point("heir: noted")
+            return True
+    extent_keep(e)              # more heirs than there is room for
+    return True
+
+
 cdef int sweep_dead(Chan* c) noexcept nogil:
     """Lock held. Free what processes hold that died outside the lock; how many, or CORRUPT."""
     cdef uint32_t page = 1, holder, alive = me()
@@ -228,12 +283,11 @@ cdef int sweep_dead(Chan* c) noexcept nogil:
             return CORRUPT
         holder = <uint32_t>extent_at(c, page).desc
         if holder != EXTENT_FREE and not holder & EXTENT_LINKED and holder != alive:
-            if owner_dead(holder):
-                extent_free(c, page)
+            if owner_dead(holder) and extent_release(c, page, holder):
                 freed += 1
                 page = 1                    # merging made the walk lose its place
                 continue
-            alive = holder                  # likely the holder of the next one too
+            alive = <uint32_t>extent_at(c, page).desc   # likely the holder of the next one too
         page += pages_of(extent_at(c, page).desc)
     return freed
 
@@ -286,6 +340,7 @@ cdef uint32_t extent_take(Chan* c, uint32_t page, uint32_t pages, uint32_t holde
         else:
             c.h.last = after
             kill_point("take: the rest is the last")
+    memset(e.heir, 0, HEIRS * sizeof(uint32_t))     # what lies there may be old payload
     set_desc(e, describe(pages, holder))
     if rest:
         list_push(c, free_list(c, after), after)

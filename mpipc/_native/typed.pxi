@@ -323,8 +323,8 @@ cdef bint draft_array(Draft* draft, array, const Py_buffer* view) except -1:
     return True
 
 
-cdef object array_of(const char* data, uint64_t size):
-    """A new array, of what draft_array() described."""
+cdef object array_of(const char* data, uint64_t size, Lease hold):
+    """What draft_array() described: an array that looks into `hold`, or a new one."""
     cdef const array_header* header = <const array_header*>data
     cdef const char* known
     cdef Py_buffer view
@@ -347,6 +347,9 @@ cdef object array_of(const char* data, uint64_t size):
     size -= sizeof(array_header)
     if items != size:
         raise failure(CORRUPT, 0)
+    if hold is not None:
+        return (<object>array_class)(shape, dtype, hold, sizeof(array_header), None,
+                                     "C" if header.order == c"C" else "F")
     array = new_array(shape, dtype, "C" if header.order == c"C" else "F")
     PyObject_GetBuffer(array, &view, PyBUF_STRIDES | PyBUF_WRITABLE)
     try:

@@ -59,16 +59,18 @@ class Connection(_core.ConnectionCore, connection.Connection):
     """An end of a pipe, or of a queue."""
 
 
-def Pipe(duplex: bool = True, *, ctx: BaseContext | None = None) -> tuple[Connection, Connection]:
+def Pipe(
+    duplex: bool = True, *, ctx: BaseContext | None = None, views: bool = False
+) -> tuple[Connection, Connection]:
     """Two connections; with ``duplex=False`` the first reads and the second writes."""
-    return _core.open_pipe(Connection, bool(duplex), PIPE_CAPACITY, max_bytes(ctx))
+    return _core.open_pipe(Connection, bool(duplex), PIPE_CAPACITY, max_bytes(ctx), views)
 
 
 class Queue(_core.QueueCore, queues.Queue, metaclass=Replacement):
     """A multi-producer, multi-consumer queue. Items arrive in the order in which they were put."""
 
-    def _open(self, maxsize: int, ctx: BaseContext) -> None:
-        self._attach(*_core.open_queue(Connection, maxsize, 0, max_bytes(ctx)))
+    def _open(self, maxsize: int, ctx: BaseContext, **extras: bool) -> None:
+        self._attach(*_core.open_queue(Connection, maxsize, 0, max_bytes(ctx), **extras))
 
 
 class JoinableQueue(queues.JoinableQueue, Queue):
@@ -80,14 +82,8 @@ class JoinableQueue(queues.JoinableQueue, Queue):
     oldest that its process has.
     """
 
-    def __init__(self, maxsize: int = 0, *, ctx: BaseContext, redeliver: bool = False) -> None:
-        self._redeliver = bool(redeliver)
-        super().__init__(maxsize, ctx=ctx)
-
-    def _open(self, maxsize: int, ctx: BaseContext) -> None:
-        self._attach(
-            *_core.open_queue(Connection, maxsize, 0, max_bytes(ctx), True, self._redeliver)
-        )
+    def _open(self, maxsize: int, ctx: BaseContext, **extras: bool) -> None:
+        self._attach(*_core.open_queue(Connection, maxsize, 0, max_bytes(ctx), True, **extras))
 
     def _attach(self, reader: _core.ConnectionCore, writer: _core.ConnectionCore) -> None:
         super()._attach(reader, writer)
@@ -97,8 +93,8 @@ class JoinableQueue(queues.JoinableQueue, Queue):
 class SimpleQueue(_core.SimpleQueueCore, queues.SimpleQueue, metaclass=Replacement):
     """A queue without a bound on items, whose ``put`` waits when much is waiting already."""
 
-    def _open(self, ctx: BaseContext) -> None:
-        self._attach(*_core.open_queue(Connection, 0, PIPE_CAPACITY, max_bytes(ctx)))
+    def _open(self, ctx: BaseContext, **extras: bool) -> None:
+        self._attach(*_core.open_queue(Connection, 0, PIPE_CAPACITY, max_bytes(ctx), **extras))
 
 
 class Lock(_core.SemLock, _stock.Lock, metaclass=Replacement):

@@ -36,12 +36,7 @@ class Queue(QueueBatches, _stock.Queue, metaclass=Replacement):  # type: ignore[
 class JoinableQueue(Queue, _stock.JoinableQueue):  # type: ignore[type-arg]
     """A queue with ``task_done`` and ``join``."""
 
-    def __init__(self, maxsize: int = 0, *, ctx: BaseContext, redeliver: bool = False) -> None:
-        if redeliver:
-            raise NotImplementedError(
-                "redeliver=True: the queues of this mechanism do not know who took a message; "
-                "use JoinableQueue of a context of shared memory, such as 'mpipc-shm'"
-            )
+    def __init__(self, maxsize: int = 0, *, ctx: BaseContext) -> None:
         super().__init__(maxsize, ctx=ctx)
         self._unfinished_tasks = ctx.Semaphore(0)
         self._cond = ctx.Condition()

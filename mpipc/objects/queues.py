@@ -32,13 +32,13 @@ class Queue(MessageQueue, _stock.Queue):  # type: ignore[type-arg]
     A mechanism's class stands before this one, see :class:`mpipc.contracts.MessageQueue`.
     """
 
-    def __init__(self, maxsize: int = 0, *, ctx: BaseContext) -> None:
+    def __init__(self, maxsize: int = 0, *, ctx: BaseContext, **extras: bool) -> None:
         maxsize = max(0, operator.index(maxsize))
         if maxsize > SEM_VALUE_MAX:
             raise OverflowError(f"maxsize must be at most {SEM_VALUE_MAX}, got {maxsize}")
         self._maxsize = maxsize or SEM_VALUE_MAX
         # A bound that the mechanism could never reach is none.
-        self._open(maxsize if maxsize < 1 << 28 else 0, ctx)
+        self._open(maxsize if maxsize < 1 << 28 else 0, ctx, **extras)
         self._rlock = ctx.Lock()
         self._wlock = ctx.Lock()
         self._opid = os.getpid()
@@ -126,8 +126,8 @@ class JoinableQueue(MessageQueue, _stock.JoinableQueue):  # type: ignore[type-ar
     Stands before a mechanism's Queue; ``put`` is that one's, since each item is a task.
     """
 
-    def __init__(self, maxsize: int = 0, *, ctx: BaseContext) -> None:
-        super().__init__(maxsize, ctx=ctx)
+    def __init__(self, maxsize: int = 0, *, ctx: BaseContext, **extras: bool) -> None:
+        super().__init__(maxsize, ctx=ctx, **extras)
         self._cond = ctx.Condition()
 
     def __getstate__(self) -> Any:
@@ -156,13 +156,13 @@ class JoinableQueue(MessageQueue, _stock.JoinableQueue):  # type: ignore[type-ar
 class SimpleQueue(QueueEnds, _stock.SimpleQueue):  # type: ignore[type-arg]
     """Stock's simple queue around a mechanism's ``put`` and ``get``."""
 
-    def __init__(self, *, ctx: BaseContext) -> None:
-        self._open(ctx)
+    def __init__(self, *, ctx: BaseContext, **extras: bool) -> None:
+        self._open(ctx, **extras)
         self._rlock = ctx.Lock()
         self._wlock = ctx.Lock()
 
-    def _open(self, ctx: BaseContext) -> None:
-        """Make the channel."""
+    def _open(self, ctx: BaseContext, **extras: bool) -> None:
+        """Make the channel, see :meth:`mpipc.contracts.MessageQueue._open`."""
         raise NotImplementedError
 
     def __getstate__(self) -> Any:

@@ -8,13 +8,12 @@ import queue as queue_errors
 import random
 
 import pytest
-from core_memory import HEAD, LINKED, NPAGES, PAGE, READ_AT, TAIL, WRITE_AT, words
+from core_memory import FIRST_RECORD, HEAD, LINKED, NPAGES, PAGE, READ_AT, TAIL, WRITE_AT, words
 
 import mpipc
 from mpipc import SegmentCorrupt
 from mpipc.errors import ShutDown
 
-FIRST_RECORD = PAGE + 64
 RECORD_KIND = FIRST_RECORD + 8
 RECORD_PAGE = FIRST_RECORD + 12
 
