@@ -6,6 +6,16 @@ from glob import glob
 from Cython.Build import cythonize
 from setuptools import Extension, find_packages, setup
 
+# For the tests of deaths and of failing system calls: _native/killpoints.h, _native/calls.h.
+FOR_TESTS = ("MPIPC_KILL_POINTS", "MPIPC_FAULTS")
+
+# What `make sanitize` asks for: "address,undefined", or another list that the compiler knows.
+SANITIZER = os.environ.get("MPIPC_SANITIZER")
+SANITIZED = [
+    *(f"-fsanitize={SANITIZER}", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"),
+    *("-O1", "-g1"),
+]
+
 
 def extension(name: str) -> Extension:
     return Extension(
@@ -14,9 +24,10 @@ def extension(name: str) -> Extension:
         include_dirs=["mpipc"],
         depends=sorted(glob("mpipc/_native/*")),
         # Shared memory is read under several struct types; strict aliasing forbids that.
-        extra_compile_args=["-std=gnu11", "-O3", "-g0", "-fno-strict-aliasing", "-Wall"],
-        # For the tests of deaths; see _native/killpoints.h.
-        define_macros=[("MPIPC_KILL_POINTS", "1")] if os.environ.get("MPIPC_KILL_POINTS") else [],
+        extra_compile_args=["-std=gnu11", "-O3", "-g0", "-fno-strict-aliasing", "-Wall"]
+        + (SANITIZED if SANITIZER else []),
+        extra_link_args=SANITIZED if SANITIZER else [],
+        define_macros=[(name, "1") for name in FOR_TESTS if os.environ.get(name)],
     )
 
 

@@ -120,7 +120,9 @@ cdef int reach_pages(Chan* c) noexcept nogil:
         return OK
     if pages < c.reached or pages > c.h.maxpages:
         return CORRUPT
-    if fstat(c.view.fd, &st) < 0 or <uint64_t>st.st_size < end:
+    if fstat(c.view.fd, &st) < 0:
+        return NO_MEMORY
+    if <uint64_t>st.st_size < end:
         return CORRUPT
     if view_reach(&c.view, <uint64_t>pages << PAGE_SHIFT) != OK:
         return NO_MEMORY
@@ -164,10 +166,13 @@ cdef inline int channel_lock(Chan* c, Bell* bell, bint patient) noexcept nogil:
 # committing, the descriptor is readable though nothing is there; whoever looks recovers.
 # Only counted bytes are drained, for the socket may also carry descriptors (send_handle).
 
-cdef inline void ring(int fd) noexcept nogil:
+cdef inline int ring(int fd) noexcept nogil:
+    """1, 0 where a byte is of no use or has no room, or NO_MEMORY."""
     cdef char byte = 0
-    if fd >= 0:
-        send(fd, &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL)
+    while fd >= 0 and send(fd, &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL) < 0:
+        if errno != EINTR:
+            return 0 if errno == EPIPE or errno == EAGAIN else NO_MEMORY
+    return fd >= 0
 
 
 cdef void drain(Chan* c, int fd) noexcept nogil:
@@ -178,7 +183,10 @@ cdef void drain(Chan* c, int fd) noexcept nogil:
         n = recv(fd, bytes_, min(c.h.bells, <uint32_t>64), MSG_DONTWAIT)
         kill_point("doorbell: bytes read, not yet counted")
         if n <= 0:
-            c.h.bells = 0           # somebody else has read them
+            if n == 0 or errno == EAGAIN:
+                c.h.bells = 0       # somebody else has read them
+            elif errno == EINTR:
+                continue
             break
         c.h.bells -= <uint32_t>n
         kill_point("doorbell: drained")
@@ -246,7 +254,7 @@ cdef int recover(Chan* c, Bell* bell) noexcept nogil:
     cdef channel* h = c.h
     cdef uint32_t page = 1, pages, holder, epoch, before = 0, run = 0
     cdef uint32_t head_page, tail_page
-    cdef int i, unread = 0
+    cdef int i, rung, unread = 0
     if load64_acquire(&h.magic) != CHANNEL_MAGIC:
         channel_format(c)
     tasks_carry_out(c)
@@ -325,11 +333,15 @@ cdef int recover(Chan* c, Bell* bell) noexcept nogil:
     elif bell.write_fd >= 0 and ioctl(bell.write_fd, SIOCOUTQ, &unread) == 0:
         h.bells = 1 if unread else 0
         kill_point("recover: bells guessed")
+    elif bell.read_fd >= 0 or bell.write_fd >= 0:
+        return NO_MEMORY
     if count_between(h.head, h.tail):
         if h.bells == 0 and bell.write_fd >= 0:
-            ring(bell.write_fd)
+            rung = ring(bell.write_fd)
+            if rung < 0:
+                return rung
             kill_point("recover: rung, not yet counted")
-            h.bells = 1
+            h.bells = <uint32_t>rung
     elif h.exposed:
         drain(c, bell.read_fd)
     return OK
@@ -448,9 +460,6 @@ cdef int put_message(Chan* c, Bell* bell, const Message* message, uint32_t* page
         else:
             r = extent_alloc(c, CHUNK_PAGES, EXTENT_LINKED, &fresh)
             if r != OK:
-                if page[0]:
-                    extent_free(c, page[0])
-                    page[0] = 0
                 channel_unlock(c)
                 return r
         rec = <record*>(c.view.base + position)
@@ -459,6 +468,21 @@ cdef int put_message(Chan* c, Bell* bell, const Message* message, uint32_t* page
         rec.page = fresh
         kill_point("put: jump written")
         position = rec.size
+    call = h.get_given != h.get_called
+    if call or h.bells == 0:
+        h.rung_at = monotonic_ns()
+        h.rung_on = sched_getcpu()
+        kill_point("put: time of the bell noted")
+    if h.bells == 0:
+        r = ring(bell.write_fd)
+        if r < 0:
+            if fresh and fresh != h.spare:
+                extent_free(c, fresh)
+            channel_unlock(c)
+            return r
+        kill_point("put: rung, not yet counted")
+        h.bells = <uint32_t>r
+        kill_point("put: rung, not yet committed")
     rec = <record*>(c.view.base + position)
     rec.size = size
     rec.form = message.form
@@ -473,16 +497,6 @@ cdef int put_message(Chan* c, Bell* bell, const Message* message, uint32_t* page
         rec.kind = RECORD_INLINE
         gather(<char*>(rec + 1), message)
         kill_point("put: message written")
-    call = h.get_given != h.get_called
-    if call or h.bells == 0:
-        h.rung_at = monotonic_ns()
-        h.rung_on = sched_getcpu()
-        kill_point("put: time of the bell noted")
-    if h.bells == 0:
-        ring(bell.write_fd)
-        kill_point("put: rung, not yet counted")
-        h.bells = 1
-        kill_point("put: rung, not yet committed")
     compiler_fence()
     store64_release(&h.tail, place(position + need, <uint32_t>tail + 1))      # COMMIT
     kill_point("put: committed")
@@ -739,6 +753,8 @@ cdef int wait_on_bell(Chan* c, Bell* bell, int64_t deadline) noexcept nogil:
         kill_point("wait: rung, nothing taken yet")
         if waiting(c):
             return OK
+        if r < 0 and errno != EINTR:
+            return NO_MEMORY
         if r <= 0:
             return PAUSED
         if p.revents & (POLLHUP | POLLERR):
@@ -1036,8 +1052,7 @@ cdef int task_finish(Chan* c, Bell* bell) noexcept nogil:
 cdef int wait_tasks(Chan* c) noexcept nogil:
     """Sleep until no task is unfinished, or for a slice: OK or PAUSED."""
     cdef uint32_t seen = load32_acquire(&c.h.joiners)
-    cdef int r
     if unfinished(c.h) == 0:
         return OK
-    r = futex_wait(&c.h.joiners, seen, TICK_NS)
-    return OK if r == 0 or r == EAGAIN else PAUSED
+    futex_wait(&c.h.joiners, seen, TICK_NS)
+    return OK if load32_acquire(&c.h.joiners) != seen else PAUSED

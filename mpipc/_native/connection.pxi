@@ -412,7 +412,7 @@ cdef class ConnectionCore:
 def _rebuild_connection(cls, ChannelSegment segment, int rx, int tx, dup, readable, writable):
     cdef ConnectionCore self = <ConnectionCore?>cls.__new__(cls)
     cdef int fd = dup.detach()
-    fcntl(fd, F_SETFD, FD_CLOEXEC)
+    inherit_no_further(fd)
     self.attach(segment, rx, tx, fd)
     self._readable = readable
     self._writable = writable
@@ -422,11 +422,10 @@ def _rebuild_connection(cls, ChannelSegment segment, int rx, int tx, dup, readab
 cdef tuple connect(cls, ChannelSegment segment, tuple first, tuple second):
     """Two connections of class `cls` on the ends of a socket pair; each (rx, tx) or -1."""
     cdef int fds[2]
-    cdef ConnectionCore a, b
+    cdef ConnectionCore a = <ConnectionCore?>cls.__new__(cls)
+    cdef ConnectionCore b = <ConnectionCore?>cls.__new__(cls)
     if socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0:
         raise OSError(errno, os_strerror(errno))
-    a = <ConnectionCore?>cls.__new__(cls)
-    b = <ConnectionCore?>cls.__new__(cls)
     a.attach(segment, first[0], first[1], fds[0])
     b.attach(segment, second[0], second[1], fds[1])
     return a, b
@@ -660,7 +659,7 @@ cdef class QueueCore(QueueEnds):
             if self.append(&draft.message, deadline) == TIMED_OUT:
                 raise Full
         except OSError as error:
-            if isinstance(error, SegmentCorrupt):
+            if isinstance(error, SegmentCorrupt) or error.errno == ENOSYS:
                 raise
             if not (self._ignore_epipe and error.errno == EPIPE):
                 self._on_queue_feeder_error(error, obj)

@@ -19,13 +19,13 @@ cdef int futex_wait(uint32_t* word, uint32_t seen, int64_t ns) noexcept nogil:
     cdef timespec t
     t.tv_sec = ns // 1_000_000_000
     t.tv_nsec = ns % 1_000_000_000
-    if syscall(SYS_futex, word, FUTEX_WAIT, seen, &t, NULL, 0) == 0:
+    if sys_futex_wait(word, seen, &t) == 0:
         return 0
     return errno
 
 
 cdef long futex_wake(uint32_t* word, int n) noexcept nogil:
-    return syscall(SYS_futex, word, FUTEX_WAKE, n, NULL, NULL, 0)
+    return sys_futex_wake(word, n)
 
 
 cdef inline int64_t slice_until(int64_t deadline, int64_t tick) noexcept nogil:

@@ -147,7 +147,15 @@ cdef uint32_t hand_back(Chan* c, Bell* bell) noexcept nogil:
     cdef uint32_t page = newest_orphan(c), count = 0
     cdef bint none_waits
     cdef extent* e
+    cdef int rung
     while page and count_between(h.head, h.tail) < COUNT_MASK:
+        if h.bells == 0:
+            rung = ring(bell.write_fd)
+            if rung < 0:            # no memory for the byte: it stays in hand, disowned
+                break
+            kill_point("hand: rung, not yet counted")
+            h.bells = <uint32_t>rung
+            kill_point("hand: rung, not yet handed back")
         e = extent_at(c, page)
         list_remove(c, &h.hand, page)
         # Where nothing waits, head may stand where a put began to rewind and was killed.
@@ -156,11 +164,6 @@ cdef uint32_t hand_back(Chan* c, Bell* bell) noexcept nogil:
         e.onward.page = h.write_at if none_waits else h.read_at
         e.onward.size = position_of(h.tail if none_waits else h.head)
         kill_point("hand: the way onward written")
-        if h.bells == 0 and bell.write_fd >= 0:
-            ring(bell.write_fd)
-            kill_point("hand: rung, not yet counted")
-            h.bells = 1
-            kill_point("hand: rung, not yet handed back")
         task_log(c, page, 0, 0, place(again_of(page), <uint32_t>h.head - 1), h.done)
         h.read_at = page
         kill_point("hand: handed back, its place not noted")

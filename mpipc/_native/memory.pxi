@@ -37,7 +37,8 @@ cdef class Segment:
             self.fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING)
         if self.fd < 0:
             raise OSError(errno, os_strerror(errno))
-        fcntl(self.fd, F_ADD_SEALS, F_SEAL_SHRINK)
+        if fcntl(self.fd, F_ADD_SEALS, F_SEAL_SHRINK) < 0:
+            raise OSError(errno, os_strerror(errno))
         return 0
 
     cdef tuple identity(self):
@@ -59,6 +60,16 @@ cdef class Segment:
             close(self.fd)
 
 
+cdef int inherit_no_further(int fd) except -1:
+    """A descriptor that came with a pickle is closed where this process executes another program."""
+    cdef int error
+    if fcntl(fd, F_SETFD, FD_CLOEXEC) < 0:
+        error = errno
+        close(fd)
+        raise OSError(error, os_strerror(error))
+    return 0
+
+
 cdef Segment known_segment(handle, int* fd):
     """The segment a handle means if this process has it; else None, and its descriptor."""
     cdef Segment known
@@ -69,7 +80,7 @@ cdef Segment known_segment(handle, int* fd):
         if known.fd != fd[0]:       # spawn hands the same number out once per pickle
             close(fd[0])
         return known
-    fcntl(fd[0], F_SETFD, FD_CLOEXEC)
+    inherit_no_further(fd[0])
     return None
 
 
@@ -244,8 +255,9 @@ def _rebuild_block(handle, uint64_t arena_size, uint64_t offset, uint64_t size):
         arena.process = <uint64_t>-1
         arena.map(arena_size)
         segments[arena.key] = arena
-    if (fstat(arena.fd, &st) < 0 or offset + size > <uint64_t>st.st_size
-            or offset + size > arena.size):
+    if fstat(arena.fd, &st) < 0:
+        raise OSError(errno, os_strerror(errno))
+    if offset + size > <uint64_t>st.st_size or offset + size > arena.size:
         raise SegmentCorrupt(f"block {offset}+{size} lies outside its arena")
     block = block_in(arena, offset, size)
     block.seen = True

@@ -4,9 +4,11 @@
 # the same one.
 #
 # owner tag: 9 bits of the process's start time << 22 | pid. Never 0; bit 31 is free for flags.
-# The start time tells a process from a later one that was given the same pid.
+# The start time tells a process from a later one that was given the same pid. The nine bits are 0
+# where it could not be learned (no /proc, no descriptor left), and never all set, as OWNER_ORPHAN's.
 
 cdef uint32_t OWNER_PID = 0x3fffff
+cdef uint32_t OWNER_START = 0x1ff << 22
 cdef char ZOMBIE = b"Z"
 cdef char DEAD = b"X"
 cdef uint32_t OWNER_ORPHAN = 0x7fffffff   # held on purpose by a process that has ended normally
@@ -45,7 +47,8 @@ cdef int read_start_time(pid_t pid, uint64_t* start, char* state) noexcept nogil
 
 
 cdef inline uint32_t owner_tag(pid_t pid, uint64_t start) noexcept nogil:
-    return ((<uint32_t>(start * 0x9e3779b97f4a7c15ULL >> 55)) << 22) | (<uint32_t>pid & OWNER_PID)
+    cdef uint32_t bits = <uint32_t>(start * 0x9e3779b97f4a7c15ULL >> 55) % 510 + 1
+    return bits << 22 | (<uint32_t>pid & OWNER_PID)
 
 
 cdef uint32_t find_self_owner() noexcept nogil:
@@ -54,10 +57,9 @@ cdef uint32_t find_self_owner() noexcept nogil:
     cdef char state = 0
     cdef pid_t pid = getpid()
     if read_start_time(pid, &start, &state) < 0:
-        start = 0
-    self_owner = owner_tag(pid, start)
-    if self_owner == OWNER_ORPHAN:
-        self_owner &= ~(<uint32_t>1 << 30)
+        self_owner = <uint32_t>pid & OWNER_PID
+    else:
+        self_owner = owner_tag(pid, start)
     return self_owner
 
 
@@ -85,7 +87,8 @@ cpdef bint owner_dead(uint32_t owner) noexcept nogil:
         return errno == ESRCH
     if read_start_time(pid, &start, &state) < 0:
         return kill(pid, 0) < 0 and errno == ESRCH
-    return state == ZOMBIE or state == DEAD or owner_tag(pid, start) != owner
+    return (state == ZOMBIE or state == DEAD
+            or owner & OWNER_START and owner_tag(pid, start) != owner)
 
 
 def own_tag():

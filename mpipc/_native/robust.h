@@ -7,12 +7,9 @@
  * One lock per thread at a time. */
 #ifndef MPIPC_ROBUST_H
 #define MPIPC_ROBUST_H
-#include <linux/futex.h>
+#include "calls.h"
 #include <pthread.h>
 #include <stddef.h>
-#include <stdint.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 static __thread struct robust_list_head *robust_head;
 static __thread uint32_t robust_tid;
@@ -26,7 +23,7 @@ static inline int robust_prepare(void)
     struct robust_list_head *head = NULL;
     if (robust_head)
         return 0;
-    if (syscall(SYS_get_robust_list, 0, &head, &size) || !head)
+    if (sys_get_robust_list(&head, &size) || !head)
         return -1;
     robust_head = head;
     robust_tid = (uint32_t)syscall(SYS_gettid);

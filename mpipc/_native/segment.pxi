@@ -41,6 +41,8 @@ cdef int view_reach(View* v, uint64_t size) noexcept nogil:
     cdef void* at
     if size <= v.size:
         return OK
+    if v.old_count == WINDOWS:
+        return NO_MEMORY
     want = v.size * 2 if v.size else FIRST_WINDOW
     while want < size:
         want *= 2
@@ -51,9 +53,6 @@ cdef int view_reach(View* v, uint64_t size) noexcept nogil:
         if at == MAP_FAILED:
             return NO_MEMORY
     if v.base != NULL:
-        if v.old_count == WINDOWS:
-            munmap(at, want)
-            return NO_MEMORY
         v.old_base[v.old_count] = v.base
         v.old_size[v.old_count] = v.size
         v.old_count += 1
