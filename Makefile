@@ -13,14 +13,30 @@ BUILT_FROM := pyproject.toml setup.py $(CYTHON_SOURCES)
 COMPAT := $(RUN) compat_tests --against-stock $(ARGS)
 RESULTS ?= compat_tests/results
 
-# A core with kill points, apart from the one that is used.
+# Cores for tests, apart from the one that is used: with kill points, with calls that can be made to
+# fail, watched by a sanitizer.
 DEATH := build/death
+FAULTS := build/faults
+SANITIZER ?= address,undefined
+comma := ,
+SANITIZED := build/sanitize-$(subst $(comma),-,$(SANITIZER))
+
+# What loads a sanitizer before the interpreter, which is not built for it, and what it is to do.
+# detect_leaks=0: what CPython keeps until its end looks like leaks. PYTHONMALLOC: its own allocator
+# would hide an overrun from it.
+RUNTIMES = $(foreach name,$(filter address thread,$(subst $(comma), ,$(SANITIZER))),\
+  $(shell $(CC) -print-file-name=lib$(subst address,asan,$(subst thread,tsan,$(name))).so))
+WATCHED = LD_PRELOAD='$(strip $(RUNTIMES))' PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 \
+  UBSAN_OPTIONS=print_stacktrace=1 PYTHONPATH=$(abspath $(SANITIZED))/lib
+WATCHED_TESTS = $(wildcard tests/unit/test_core_*.py) $(foreach part,\
+  queue joinable_queue pipe locks condition event barrier sharedctypes readiness signals,\
+  tests/conformance/test_$(part).py)
 
 # Runs of bench that docs/performance.md is made from.
 RUNS ?= $(wildcard benchmarks/results/performance-*.json)
 MECHANISMS_JSON := benchmarks/results/mechanisms.json
 
-.PHONY: help demo test death compat compat-all compat-table lint check clean
+.PHONY: help demo test death faults fuzz sanitize compat compat-all compat-table lint check clean
 .PHONY: bench performance mechanisms-bench mechanisms-table instructions
 
 help:
@@ -28,6 +44,9 @@ help:
 	@echo 'make test   build into $(VENV), run the tests          (ARGS=... goes to pytest)'
 	@echo 'make compat run tests of CPython, compare with stock; compat-all runs them all'
 	@echo 'make death  kill a process at each step of the core   (ARGS=... goes to the script)'
+	@echo 'make faults make each system call of the core fail    (ARGS=... goes to the script)'
+	@echo 'make fuzz   overwrite shared memory at random          (ARGS=... goes to the script)'
+	@echo 'make sanitize  the core and its tests under SANITIZER=address,undefined'
 	@echo 'make lint   ruff, cython-lint, mypy and stubtest'
 	@echo 'make bench  measure against stock and other packages   (ARGS=... goes to mpipc bench)'
 	@echo 'make instructions count those of the hot paths: have they grown?'
@@ -42,6 +61,19 @@ test: $(VENV)/.with-cli,test
 death: $(VENV)/.with-dev
 	MPIPC_KILL_POINTS=1 $(RUN) setup.py --quiet build --build-base $(DEATH) --build-lib $(DEATH)/lib
 	PYTHONPATH=$(DEATH)/lib $(RUN) tests/death/kill_points.py $(ARGS)
+
+faults: $(VENV)/.with-dev
+	MPIPC_FAULTS=1 $(RUN) setup.py --quiet build --build-base $(FAULTS) --build-lib $(FAULTS)/lib
+	PYTHONPATH=$(abspath $(FAULTS))/lib $(RUN) tests/faults/system_calls.py $(ARGS)
+
+fuzz: $(VENV)/.with-test
+	$(RUN) tests/faults/fuzz.py $(ARGS)
+
+# Not `python -m pytest`, which would find the package of this folder first.
+sanitize: $(VENV)/.with-dev
+	MPIPC_SANITIZER=$(SANITIZER) $(RUN) setup.py --quiet build \
+	  --build-base $(SANITIZED) --build-lib $(SANITIZED)/lib
+	$(WATCHED) $(VENV)/bin/pytest -n 2 --start-method fork $(or $(ARGS),$(WATCHED_TESTS))
 
 # The interpreter must have CPython's tests; tools/python_with_tests looks for one.
 compat: $(VENV)/.with-compat

@@ -98,13 +98,13 @@ cdef int channel_open(Chan* c) noexcept nogil:
         if got == LOCK_UNUSABLE:
             c.h = NULL
             return UNUSABLE
-        if load64_acquire(&h.magic) != CHANNEL_MAGIC:
+        if h.magic == 0:
             channel_format(c)
         if got == LOCKED:
             robust_unlock(&c.h.lock)
         else:                           # what else is to be repaired takes the doorbell
             robust_unlock_damaged(&c.h.lock)
-    if r == OK and c.h.version != CHANNEL_VERSION:
+    if h.magic != CHANNEL_MAGIC or h.version != CHANNEL_VERSION:
         r = CORRUPT
     if r != OK:
         c.h = NULL
@@ -118,7 +118,7 @@ cdef int reach_pages(Chan* c) noexcept nogil:
     cdef uint64_t end = c.view.origin + (<uint64_t>pages << PAGE_SHIFT)
     if pages == c.reached:
         return OK
-    if pages < c.reached or pages > c.h.maxpages:
+    if pages < c.reached or pages > c.maxpages:
         return CORRUPT
     if fstat(c.view.fd, &st) < 0:
         return NO_MEMORY
@@ -255,8 +255,10 @@ cdef int recover(Chan* c, Bell* bell) noexcept nogil:
     cdef uint32_t page = 1, pages, holder, epoch, before = 0, run = 0
     cdef uint32_t head_page, tail_page
     cdef int i, rung, unread = 0
-    if load64_acquire(&h.magic) != CHANNEL_MAGIC:
+    if h.magic == 0:
         channel_format(c)
+    if h.magic != CHANNEL_MAGIC:
+        return CORRUPT
     tasks_carry_out(c)
     h.epoch += 1
     if h.epoch == 0:
@@ -429,7 +431,7 @@ cdef int put_message(Chan* c, Bell* bell, const Message* message, uint32_t* page
         channel_unlock(c)
         return OVERFLOW
     if <int64_t>size > c.inline_max and page[0] == 0:
-        if size >> PAGE_SHIFT >= h.maxpages:
+        if size >> PAGE_SHIFT >= c.maxpages:
             r = NO_MEMORY
         else:
             r = extent_alloc(c, pages_for(size), me(), page)
@@ -589,8 +591,8 @@ cdef int take_message(Chan* c, Bell* bell, char* buffer, Taken* out,
             return CORRUPT
         rec = <record*>(c.view.base + position)
     out.page = 0
+    size = load64(&rec.size)        # once: another may write while we look
     if rec.kind == RECORD_EXTENT:
-        size = rec.size
         out.page = rec.page
         if (not tiles(c, out.page) or <uint32_t>extent_at(c, out.page).desc != EXTENT_LINKED
                 or size > capacity(c, out.page)):
@@ -604,9 +606,8 @@ cdef int take_message(Chan* c, Bell* bell, char* buffer, Taken* out,
             if not leads_on(c, out.page):
                 channel_unlock(c)
                 return CORRUPT
-    elif (rec.kind == RECORD_INLINE and rec.size <= INLINE_MAX
-            and position + sizeof(record) + rec.size <= end):
-        size = rec.size
+    elif (rec.kind == RECORD_INLINE and size <= INLINE_MAX
+            and position + sizeof(record) + size <= end):
         memcpy(buffer, rec + 1, size)
         kill_point("take: copied, not yet taken")
         out.data = buffer
@@ -700,7 +701,7 @@ cdef int wait_message(Chan* c, Bell* bell, int64_t deadline, bint again) noexcep
     wait goes on after a pause.
     """
     cdef uint64_t tail = load64_acquire(&c.h.tail)
-    cdef bint on_bell = c.h.flags & CHANNEL_WAITS_ON_FD != 0
+    cdef bint on_bell = c.flags & CHANNEL_WAITS_ON_FD != 0
     cdef int64_t began
     cdef int r = PAUSED
     if waiting(c) or not again and spin_while64(&c.get_spin, &c.h.tail, tail):

@@ -412,8 +412,8 @@ cdef class ConnectionCore:
 def _rebuild_connection(cls, ChannelSegment segment, int rx, int tx, dup, readable, writable):
     cdef ConnectionCore self = <ConnectionCore?>cls.__new__(cls)
     cdef int fd = dup.detach()
-    inherit_no_further(fd)
     self.attach(segment, rx, tx, fd)
+    inherit_no_further(fd)
     self._readable = readable
     self._writable = writable
     return self

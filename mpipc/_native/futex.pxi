@@ -98,7 +98,7 @@ cdef void sleep_ended(Spin* s, int64_t began, int64_t rung, int cpu) noexcept no
     s.apart = cpu != sched_getcpu()
     if not s.apart:
         s.credit = 0
-    elif 0 <= rung - began < SPIN_NS:
+    elif rung >= began and rung - began < SPIN_NS:
         s.credit = min(s.credit + 3, MOST_CREDIT)
     if monotonic_ns() - began < SHORT_SLEEP_NS:
         s.short_sleeps += 1

@@ -62,11 +62,8 @@ cdef class Segment:
 
 cdef int inherit_no_further(int fd) except -1:
     """A descriptor that came with a pickle is closed where this process executes another program."""
-    cdef int error
     if fcntl(fd, F_SETFD, FD_CLOEXEC) < 0:
-        error = errno
-        close(fd)
-        raise OSError(error, os_strerror(error))
+        raise OSError(errno, os_strerror(errno))
     return 0
 
 
@@ -80,7 +77,6 @@ cdef Segment known_segment(handle, int* fd):
         if known.fd != fd[0]:       # spawn hands the same number out once per pickle
             close(fd[0])
         return known
-    inherit_no_further(fd[0])
     return None
 
 
@@ -251,6 +247,7 @@ def _rebuild_block(handle, uint64_t arena_size, uint64_t offset, uint64_t size):
     if arena is None:
         arena = Arena.__new__(Arena)
         arena.fd = fd
+        inherit_no_further(fd)
         arena.key = handle[1]
         arena.process = <uint64_t>-1
         arena.map(arena_size)
@@ -372,6 +369,7 @@ def _rebuild_channels(handle, tuple options):
     if self is None:
         self = ChannelSegment.__new__(ChannelSegment)
         self.fd = fd
+        inherit_no_further(fd)
         self.key = handle[1]
         self.options = options
         self.describe()

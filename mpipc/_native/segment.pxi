@@ -143,10 +143,11 @@ cdef inline void set_desc(extent* e, uint64_t desc) noexcept nogil:
 
 # The truth is the tiling: desc of each extent, valid between any two stores. The free lists, the
 # links in them and `prev` serve only whoever holds the lock, and recovery makes them anew; a link
-# that leads outside the pages is as good as the end of its list.
+# that leads outside the pages is as good as the end of its list. Bounds are `reached` and the other
+# fields of Chan, which are npages and what else the header says, but nobody else can write to them.
 
 cdef inline bint inside(Chan* c, uint32_t page) noexcept nogil:
-    return 0 < page < c.h.npages
+    return 0 < page < c.reached
 
 
 cdef bint tiles(Chan* c, uint32_t page) noexcept nogil:
@@ -155,7 +156,7 @@ cdef bint tiles(Chan* c, uint32_t page) noexcept nogil:
     if not inside(c, page):
         return False
     pages = pages_of(extent_at(c, page).desc)
-    return 0 < pages <= c.h.npages - page
+    return 0 < pages <= c.reached - page
 
 
 cdef inline uint32_t* free_list(Chan* c, uint32_t page) noexcept nogil:
@@ -302,9 +303,9 @@ cdef int extent_grow(Chan* c, uint32_t pages) noexcept nogil:
         pages -= min(pages_of(extent_at(c, last).desc), pages - 1)  # they will be joined
     more = min(max(more, <uint32_t>16), <uint32_t>256)
     more = max(more, pages)
-    if old >= h.maxpages or pages > h.maxpages - old:
+    if old >= c.maxpages or pages > c.maxpages - old:
         return NO_MEMORY
-    more = min(more, h.maxpages - old)
+    more = min(more, c.maxpages - old)
     if view_reach(&c.view, <uint64_t>(old + more) << PAGE_SHIFT) != OK:
         return NO_MEMORY
     if back_pages(c.view.fd, c.view.origin, old, more) != OK:
@@ -371,7 +372,7 @@ cdef int extent_alloc(Chan* c, uint32_t pages, uint32_t holder, uint32_t* found)
     found[0] = extent_find(c, pages, holder)
     if found[0]:
         return OK
-    if h.npages >= 2 * h.swept or pages >= h.maxpages - h.npages:
+    if h.npages >= 2 * h.swept or pages >= c.maxpages - h.npages:
         h.swept = h.npages      # looked at again once twice as large
         kill_point("alloc: about to look for the dead")
         r = sweep_dead(c)

@@ -686,7 +686,7 @@ cdef class ConditionCore:
         for i in range(CONDITION_SLOTS):
             if (<uint32_t>load64(&self.c.slot[i]) & SLOT_STATE) == SLOT_WAITING:
                 n += 1
-        return n + <int>load32(&self.c.crowded)
+        return n + load32(&self.c.crowded)
 
 
 # --- Event --------------------------------------------------------------------------------------

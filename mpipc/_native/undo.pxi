@@ -100,7 +100,7 @@ cdef void undo_wake(undo_table* u, uint32_t n) noexcept nogil:
     """After the lock. Tell sleepers of n units, and note it if there are none."""
     cdef uint64_t seen = load64(&u.word)
     kill_point("undo: given, nobody woken")
-    if n and seen & SLEEPERS and futex_wake(low_half(&u.word), <int>n) == 0:
+    if n and seen & SLEEPERS and futex_wake(low_half(&u.word), <int>min(n, VALUE)) == 0:
         cas64(&u.word, seen, seen & VALUE)
         kill_point("undo: no sleepers noted")
 

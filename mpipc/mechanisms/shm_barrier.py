@@ -9,6 +9,7 @@ from threading import BrokenBarrierError
 
 from .. import _core, _stock
 from .._replacement import Replacement
+from ..errors import SegmentCorrupt
 from .shm import Condition, RLock
 
 TYPE_CHECKING = False
@@ -89,6 +90,11 @@ class Barrier(_stock.Barrier, metaclass=Replacement):
         while self._state in (DRAINING, RESETTING):
             if not self._cond.wait(LOOK_EVERY) or self._inherited():
                 self._mend()
+        if self._state > DRAINING:
+            raise SegmentCorrupt(
+                f"the state of this barrier cannot be {self._state}: "
+                "some process wrote where it should not"
+            )
         super()._enter()  # type: ignore[misc]
 
     def _release(self) -> None:

@@ -17,7 +17,6 @@ a robust lock's word: another that lives is one that nobody can tell from the tr
 from __future__ import annotations
 
 import argparse
-import contextlib
 import faulthandler
 import json
 import mmap
@@ -29,11 +28,14 @@ import signal
 import sys
 import threading
 import time
+import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from multiprocessing import context
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "unit"))
@@ -43,7 +45,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 import mpipc
-from mpipc import SegmentCorrupt
+from mpipc import OwnerDied
 
 ctx = mpipc.get_context("shm", start_method="fork", max_bytes=32 << 20)
 
@@ -90,9 +92,7 @@ class Watched:
             self.came["answers"] += 1
         except Interrupted:
             self.came["waits interrupted"] += 1
-        except (SegmentCorrupt, MemoryError, *expected) as error:
-            self.came[type(error).__name__] += 1
-        except (OSError, OverflowError, RuntimeError, EOFError) as error:
+        except (OSError, MemoryError, OverflowError, OwnerDied, EOFError, *expected) as error:
             self.came[type(error).__name__] += 1
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
@@ -108,17 +108,11 @@ def interrupt(*_: object) -> None:
 
 # A damaged record may hand out any bytes as a message: what the unpickler says of those.
 OF_PICKLES: tuple[type[Exception], ...] = (ValueError, TypeError, KeyError, IndexError)
-OF_PICKLES += (AttributeError, ImportError, queue_errors.Empty, queue_errors.Full)
-
-
-def of_queues() -> tuple[type[Exception], ...]:
-    import pickle
-
-    return (*OF_PICKLES, pickle.UnpicklingError)
+OF_PICKLES += (AttributeError, ImportError, UnpicklingError)
+OF_QUEUES = (*OF_PICKLES, queue_errors.Empty, queue_errors.Full)
 
 
 def use_queue(queue: Any, watched: Watched) -> None:
-    known = of_queues()
     for call in (
         lambda: queue.put(b"y" * 9000, timeout=0.003),
         lambda: queue.put(1, timeout=0.003),
@@ -133,7 +127,7 @@ def use_queue(queue: Any, watched: Watched) -> None:
         lambda: queue.put(b"z" * 1000, timeout=0.003),
         *[lambda: queue.get(timeout=0.003)] * 3,
     ):
-        watched(call, *known)
+        watched(call, *OF_QUEUES)
     if hasattr(queue, "join"):
         watched(queue.task_done, ValueError)
         watched(queue.join)
@@ -155,7 +149,7 @@ def use_pipe(ends: Any, watched: Watched) -> None:
         second.close,
         first.recv_bytes,
     ):
-        watched(call, *of_queues())
+        watched(call, *OF_PICKLES)
 
 
 def use_lock(lock: Any, watched: Watched) -> None:
@@ -250,7 +244,6 @@ def block_of(block: Any) -> tuple[int, int, int]:
 
 def reduced(block: Any) -> tuple[int, int, int, int]:
     """Where a block lies, as a spawned process would be told."""
-    from multiprocessing import context
 
     class Spawning:
         def duplicate_for_child(self, fd: int) -> int:
@@ -268,8 +261,6 @@ def reduced(block: Any) -> tuple[int, int, int, int]:
 
 
 def lock_memory(lock: Any) -> tuple[int, int, int]:
-    from multiprocessing import context
-
     context.set_spawning_popen(object())
     try:
         lock._is_fork_ctx = False
@@ -391,13 +382,12 @@ def play(name: str, sizes: list[int], maxsize: int, died: bool, hits: list[Damag
     read, write = os.pipe()
     pid = os.fork()
     if pid == 0:
-        os.close(read)
-        faulthandler.enable()
-        faulthandler.dump_traceback_later(HANGS_AFTER - 5, exit=True)
-        signal.signal(signal.SIGALRM, interrupt)
-        warnings.simplefilter("ignore")
         watched, error = Watched(), None
         try:
+            os.close(read)
+            faulthandler.enable(file=2)
+            signal.signal(signal.SIGALRM, interrupt)
+            warnings.simplefilter("ignore")
             kind = KINDS[name]
             thing = kind.make(sizes, maxsize)
             damage(kind, thing, hits, died)
@@ -407,22 +397,21 @@ def play(name: str, sizes: list[int], maxsize: int, died: bool, hits: list[Damag
             if used > MOST_MEMORY:
                 error = f"took {used >> 20} MiB"
         except BaseException as raised:
-            import traceback
-
             error = "".join(traceback.format_exception(raised)[-3:])
         with os.fdopen(write, "w") as out:
             json.dump([watched.came, error], out)
         os._exit(0)
     os.close(write)
-    data = b""
     with os.fdopen(read, "rb") as told:
-        if select.select([told], [], [], HANGS_AFTER)[0]:
-            data = told.read()
-        else:
+        hung = not select.select([told], [], [], HANGS_AFTER)[0]
+        if hung:
+            os.kill(pid, signal.SIGABRT)  # shows where it hangs
+            select.select([told], [], [], 1.0)
             os.kill(pid, signal.SIGKILL)
+        data = told.read()
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    if not data:
-        return {}, f"crashed, status {status}" if status < 0 and status != -9 else "hung"
+    if hung or not data:
+        return {}, "hung" if hung else f"crashed, status {status}"
     return json.loads(data)
 
 
@@ -442,6 +431,7 @@ class Figures:
 
 def fuzz(number: int, count: int, figures: Figures, ends: float) -> None:
     """One round; adds to the figures."""
+    failed: list[str] = []
 
     @seed(number)
     @settings(
@@ -453,20 +443,24 @@ def fuzz(number: int, count: int, figures: Figures, ends: float) -> None:
     )
     @given(examples())
     def one(example: tuple[str, list[int], int, bool, list[Damage]]) -> None:
-        if time.monotonic() > ends:
+        if time.monotonic() > ends and not failed:
             return
         came, error = play(*example)
         figures.examples += 1
         figures.words += len(example[-1])
         for what, times in came.items():
             figures.came[what] = figures.came.get(what, 0) + times
-        assert error is None, f"{error}\n  {example}"
+        if error is not None:
+            failed.append(f"{error}\n  {example}")
+            raise AssertionError(error)
 
     figures.rounds += 1
     try:
         one()
-    except AssertionError as error:
-        what = str(error).partition("\nFalsifying")[0]
+    except Exception:  # hypothesis's own too, should an example fail only sometimes
+        if not failed:
+            raise
+        what = failed[-1]
         figures.failures.append(f"seed {number}: {what}")
         figures.hangs += what.startswith("hung")
         figures.crashes += what.startswith("crashed")

@@ -615,9 +615,10 @@ def forget(faults: Faults) -> None:
     """All that is closed when nobody knows it any more."""
     queue, _ = filled([5, 80 * KB * KB])
     pipe = ctx.Pipe()
+    bare = _core.open_pipe(_core.ConnectionCore, True, 1 << 20, 0)  # which nothing of Python's closes
     array = ctx.RawArray("b", 200 * KB)
     with faults:
-        del queue, pipe, array
+        del queue, pipe, bare, array
         gc.collect()
 
 
