@@ -2,7 +2,7 @@
 
 
 def call_sites():
-    """The call each place makes, in which function, how often it was passed and how often failed."""
+    """Of each place: the call, the function it is in, how often it was passed, how often failed."""
     cdef call_site* first = first_call_site()
     cdef long i
     return [(first[i].call.decode(), first[i].where.decode(), first[i].passed, first[i].failed)

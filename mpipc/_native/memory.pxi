@@ -61,7 +61,7 @@ cdef class Segment:
 
 
 cdef int inherit_no_further(int fd) except -1:
-    """A descriptor that came with a pickle is closed where this process executes another program."""
+    """A descriptor that came with a pickle is closed when this process executes a program."""
     if fcntl(fd, F_SETFD, FD_CLOEXEC) < 0:
         raise OSError(errno, os_strerror(errno))
     return 0

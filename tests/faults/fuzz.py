@@ -55,14 +55,37 @@ MOST_MEMORY = 256 << 20
 
 # struct channel, by layout.h: (offset, size).
 CHANNEL = {
-    **{"magic": (0, 8), "version": (8, 4), "flags": (12, 4), "maxsize": (16, 4)},
-    **{"maxpages": (20, 4), "maxbytes": (24, 8), "exposed": (68, 4), "head": (72, 8)},
-    **{"tail": (80, 8), "get_given": (88, 4), "get_called": (92, 4), "put_given": (96, 4)},
-    **{"put_called": (100, 4), "bells": (104, 4), "spare": (108, 4), "npages": (112, 4)},
-    **{"done": (116, 4), "backlog": (120, 8), "read_at": (128, 4), "write_at": (132, 4)},
-    **{"joiners": (136, 4), "epoch": (140, 4), "last": (144, 4), "swept": (148, 4)},
-    **{"rung_at": (152, 8), "rung_on": (160, 4), "log": (276, 4), "log_head": (280, 8)},
-    **{"log_tasks": (288, 8), "log_owner": (296, 4), "log_done": (300, 4)},
+    "magic": (0, 8),
+    "version": (8, 4),
+    "flags": (12, 4),
+    "maxsize": (16, 4),
+    "maxpages": (20, 4),
+    "maxbytes": (24, 8),
+    "exposed": (68, 4),
+    "head": (72, 8),
+    "tail": (80, 8),
+    "get_given": (88, 4),
+    "get_called": (92, 4),
+    "put_given": (96, 4),
+    "put_called": (100, 4),
+    "bells": (104, 4),
+    "spare": (108, 4),
+    "npages": (112, 4),
+    "done": (116, 4),
+    "backlog": (120, 8),
+    "read_at": (128, 4),
+    "write_at": (132, 4),
+    "joiners": (136, 4),
+    "epoch": (140, 4),
+    "last": (144, 4),
+    "swept": (148, 4),
+    "rung_at": (152, 8),
+    "rung_on": (160, 4),
+    "log": (276, 4),
+    "log_head": (280, 8),
+    "log_tasks": (288, 8),
+    "log_owner": (296, 4),
+    "log_done": (300, 4),
     **{f"free_list[{i}]": (192 + 4 * i, 4) for i in (0, 1, 2, 3, 4, 5, 8, 20)},
     **{f"taker[{i}].owner": (304 + 16 * i, 4) for i in (0, 1, 127, 128)},
     **{f"taker[{i}].tasks": (312 + 16 * i, 8) for i in (0, 1, 127, 128)},
@@ -339,7 +362,9 @@ def place(kind: Kind, hit: Damage, memory: mmap.mmap, start: int, length: int) -
     if part == "extent":
         page = 1
         for _ in range(hit.nth):
-            pages = int.from_bytes(memory[start + page * PAGE + 4 : start + page * PAGE + 8], "little")
+            pages = int.from_bytes(
+                memory[start + page * PAGE + 4 : start + page * PAGE + 8], "little"
+            )
             if not 0 < pages < length // PAGE - page:
                 break
             page += pages

@@ -1,6 +1,6 @@
 """Make each system call of the core fail, wherever it is made, and see what the caller gets.
 
-    make faults                                       # builds a core whose calls can fail, runs this
+    make faults                                   # builds a core whose calls can fail, runs this
     python tests/faults/system_calls.py [--short] [--json FILE] [SCENARIO...]
 
 Each scenario runs once for each place that makes a call in it, for the first few times it comes by,
@@ -18,7 +18,6 @@ import errno
 import faulthandler
 import gc
 import json
-import multiprocessing
 import os
 import queue as queue_errors
 import re
@@ -51,7 +50,7 @@ from mpipc.testing import settle, snapshot
 ctx = mpipc.get_context("shm", start_method="fork")
 spawn = mpipc.get_context("shm", start_method="spawn")
 
-# What each call can fail with. Not what would be untrue: EAGAIN of a descriptor that is ready, ESRCH
+# What each call can fail with, but for what would be untrue: EAGAIN of a ready descriptor, or ESRCH
 # of a process that lives.
 ERRORS = {
     "close": ["EINTR", "EIO"],
@@ -615,7 +614,8 @@ def forget(faults: Faults) -> None:
     """All that is closed when nobody knows it any more."""
     queue, _ = filled([5, 80 * KB * KB])
     pipe = ctx.Pipe()
-    bare = _core.open_pipe(_core.ConnectionCore, True, 1 << 20, 0)  # which nothing of Python's closes
+    # Nothing of Python's closes these.
+    bare = _core.open_pipe(_core.ConnectionCore, True, 1 << 20, 0)
     array = ctx.RawArray("b", 200 * KB)
     with faults:
         del queue, pipe, bare, array
@@ -874,9 +874,8 @@ def notified(condition: Any) -> None:
 @scenario
 def wait_for_nobody(faults: Faults) -> None:
     condition = ctx.Condition()
-    with condition:
-        with faults:
-            assert not condition.wait(0.02)
+    with condition, faults:
+        assert not condition.wait(0.02)
     notified(condition)
 
 
@@ -1144,8 +1143,7 @@ def live(name: str, faults: Faults) -> dict[str, Any]:
         "raised": type(raised).__name__ if raised else None,
         "error": repr(raised),
         "fits": raised is None
-        or faults.plan[0] >= 0
-        and fits(raised, errno.errorcode[faults.plan[2]]),
+        or (faults.plan[0] >= 0 and fits(raised, errno.errorcode[faults.plan[2]])),
     }
 
 

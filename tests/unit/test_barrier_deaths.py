@@ -159,6 +159,8 @@ def test_more_parties_than_places(context):
 
 def test_tags_tell_the_living_from_the_dead(context):
     assert not _core.owner_dead(_core.own_tag())
+    # Without a start time, as of a process that had no descriptor left to look for its own.
+    assert not _core.owner_dead(os.getppid())
     gone = context.Process(target=int)
     gone.start()
     gone.join()
