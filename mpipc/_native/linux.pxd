@@ -10,6 +10,7 @@ from posix.types cimport off_t, pid_t
 cdef extern from "_native/calls.h" nogil:
     # Processes and processors
     pid_t getpid()
+    int SIGKILL
     int kill "sys_kill"(pid_t pid, int sig)
     int usable_cpus()
     int sched_getcpu "sys_sched_getcpu"()

@@ -11,8 +11,7 @@ import pytest
 from core_memory import FIRST_RECORD, HEAD, LINKED, NPAGES, PAGE, READ_AT, TAIL, WRITE_AT, words
 
 import mpipc
-from mpipc import SegmentCorrupt
-from mpipc.errors import ShutDown
+from mpipc import SegmentCorrupt, ShutDown
 
 RECORD_KIND = FIRST_RECORD + 8
 RECORD_PAGE = FIRST_RECORD + 12
