@@ -7,10 +7,11 @@
 #   3. so, under the lock, whatever is LINKED and not reachable is garbage.
 #
 # Who waits takes a ticket under the lock; who commits calls one ticket under the lock and wakes
-# after it. A sleeper that nobody called gives its ticket back, if it is the newest; one that was
-# woken must not, or another's wake-up is lost. A ticket too many costs a wake-up that finds nobody,
-# after which all tickets given before that commit count as called: whoever holds one of them is not
-# asleep, and will find the word changed if it tries to be.
+# after it. A sleeper that nobody called counts its ticket as called, if no other is left; one that
+# was woken must not, or another's wake-up is lost. A ticket too many costs a wake-up that finds
+# nobody, after which all tickets given before that commit count as called: whoever holds one of
+# them is not asleep, and will find the word changed if it tries to be. For this no number may be
+# given twice.
 
 ctypedef struct Bell:
     int read_fd         # -1: this process has closed, or never had, that end
@@ -671,10 +672,10 @@ cdef void take_done(Chan* c, Bell* bell, uint32_t page) noexcept nogil:
 
 # --- waiting ------------------------------------------------------------------------------------
 
-cdef inline void give_back(uint32_t* given, uint32_t called, uint32_t ticket) noexcept nogil:
-    """Lock held. Undo a ticket that nobody called, if it is the newest."""
-    if <int32_t>(ticket - called) >= 0 and ticket == given[0] - 1:
-        given[0] -= 1
+cdef inline void give_back(uint32_t given, uint32_t* called, uint32_t ticket) noexcept nogil:
+    """Lock held. The only ticket that is left, and its holder is awake: it counts as called."""
+    if ticket == called[0] and ticket + 1 == given:
+        called[0] = given
         kill_point("wait: ticket given back")
 
 
@@ -791,7 +792,7 @@ cdef int wait_on_tail(Chan* c, Bell* bell, int64_t deadline) noexcept nogil:
         n = channel_lock(c, bell, True)
         if n != OK:
             return n
-        give_back(&c.h.get_given, c.h.get_called, ticket)
+        give_back(c.h.get_given, &c.h.get_called, ticket)
         n = count_between(c.h.head, c.h.tail)
         channel_unlock(c)
         if n:
@@ -854,7 +855,7 @@ cdef int wait_room(Chan* c, Bell* bell, uint64_t size, bint lonely,
         if n != OK:
             return n
         h = c.h
-        give_back(&h.put_given, h.put_called, ticket)
+        give_back(h.put_given, &h.put_called, ticket)
         full = is_full(c, size)
         channel_unlock(c)
         if r == EPIPE:

@@ -8,7 +8,7 @@ import random
 import resource
 
 import pytest
-from core_memory import assert_tiled, linked_pages
+from core_memory import GET_CALLED, GET_GIVEN, assert_tiled, linked_pages, words
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -129,6 +129,16 @@ def test_a_wait_that_times_out_gives_its_ticket_back():
             queue.put(2, timeout=0.01)
     report = queue.segment.inspect()
     assert report["get_tickets"] == report["put_tickets"] == 0
+
+
+def test_no_ticket_is_given_twice():
+    """Else a wake-up that found nobody counts a ticket as called whose holder came later."""
+    queue = mpipc.get_context("shm", start_method="fork").Queue()
+    for number in range(1, 4):
+        with pytest.raises(queue_errors.Empty):
+            queue.get(timeout=0.01)
+        with words(queue.segment) as memory:
+            assert memory.get32(GET_GIVEN) == memory.get32(GET_CALLED) == number
 
 
 def test_a_full_segment_is_a_memory_error_and_nothing_is_lost():
