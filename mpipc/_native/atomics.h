@@ -25,6 +25,10 @@
 MP_WORD(32, uint32_t)
 MP_WORD(64, uint64_t)
 
+/* Words that only the threads of this process share, any of which may come first. */
+#define load_own(p) __atomic_load_n(p, __ATOMIC_RELAXED)
+#define store_own(p, v) __atomic_store_n(p, v, __ATOMIC_RELAXED)
+
 /* Order as written, for whoever looks after a kill at this point; costs no instruction. */
 static inline void compiler_fence(void) { __atomic_signal_fence(__ATOMIC_SEQ_CST); }
 

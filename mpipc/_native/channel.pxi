@@ -127,7 +127,6 @@ cdef int reach_pages(Chan* c) noexcept nogil:
         return CORRUPT
     if view_reach(&c.view, <uint64_t>pages << PAGE_SHIFT) != OK:
         return NO_MEMORY
-    c.h = <channel*>c.view.base
     c.reached = pages
     return OK
 
@@ -245,7 +244,7 @@ cdef int walk_lane(Chan* c, uint32_t epoch) noexcept nogil:
         else:
             return CORRUPT
         left -= 1
-    h.backlog = backlog
+    store64(&h.backlog, backlog)
     kill_point("recover: backlog counted")
     return OK
 
@@ -473,8 +472,8 @@ cdef int put_message(Chan* c, Bell* bell, const Message* message, uint32_t* page
         position = rec.size
     call = h.get_given != h.get_called
     if call or h.bells == 0:
-        h.rung_at = monotonic_ns()
-        h.rung_on = sched_getcpu()
+        store64(&h.rung_at, monotonic_ns())
+        store32(&h.rung_on, sched_getcpu())
         kill_point("put: time of the bell noted")
     if h.bells == 0:
         r = ring(bell.write_fd)
@@ -510,7 +509,7 @@ cdef int put_message(Chan* c, Bell* bell, const Message* message, uint32_t* page
         if h.spare == fresh:
             h.spare = 0
             kill_point("put: spare used")
-    h.backlog += size
+    store64(&h.backlog, h.backlog + size)
     kill_point("put: backlog counted")
     if call:
         h.get_called += 1
@@ -535,9 +534,9 @@ cdef void let_takers_catch_up(Chan* c) noexcept nogil:
     """
     cdef uint64_t head = load64(&c.h.head)
     cdef int64_t end
-    if head == c.head_seen:
+    if head == load_own64(&c.head_seen):
         return
-    c.head_seen = head
+    store_own64(&c.head_seen, head)
     end = monotonic_ns() + CATCH_UP_NS
     while load64(&c.h.backlog) > LONG_BACKLOG and monotonic_ns() < end:
         sched_yield()
@@ -644,7 +643,7 @@ cdef int take_message(Chan* c, Bell* bell, char* buffer, Taken* out,
             kill_point("take: chunk kept")
         else:
             extent_free(c, old)
-    h.backlog -= min(size, h.backlog)
+    store64(&h.backlog, h.backlog - min(size, h.backlog))
     kill_point("take: backlog counted")
     if h.exposed and h.bells and count_between(h.head, tail) == 0:
         drain(c, bell.read_fd)
@@ -718,7 +717,7 @@ cdef int wait_message(Chan* c, Bell* bell, int64_t deadline, bint again) noexcep
         if r == TIMED_OUT or r == PAUSED and monotonic_ns() - began >= BRIEFLY_NS or again:
             r = wait_on_bell(c, bell, deadline)
     if r == OK:
-        sleep_ended(&c.get_spin, began, c.h.rung_at, c.h.rung_on)
+        sleep_ended(&c.get_spin, began, load64(&c.h.rung_at), load32(&c.h.rung_on))
     return r
 
 
@@ -921,7 +920,7 @@ cdef void tasks_carry_out(Chan* c) noexcept nogil:
         elif i <= <uint32_t>TAKERS:
             h.taker[i].tasks = h.log_tasks
             kill_point("task: noted, its taker not yet")
-            h.taker[i].owner = h.log_owner if h.log_tasks else 0
+            store32(&h.taker[i].owner, h.log_owner if h.log_tasks else 0)
             kill_point("task: noted")
     store32_release(&h.log, 0)
     kill_point("task: log closed")
@@ -985,7 +984,7 @@ cdef void tasks_forget(channel* h) noexcept nogil:
         return
     for i in range(TAKERS):
         if h.taker[i].owner and h.taker[i].tasks:
-            h.taker[i].owner = 0
+            store32(&h.taker[i].owner, 0)
             kill_point("task: a taker forgotten")
     h.taker[TAKERS].tasks = 0
     kill_point("task: all takers forgotten")

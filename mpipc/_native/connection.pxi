@@ -42,7 +42,7 @@ cdef int send_message(Chan* c, Door door, const Message* message, int64_t deadli
                     while r == PAUSED:
                         r = sleep_for_room(c, door, 0, deadline)
                     return r
-                if c.h.backlog > LONG_BACKLOG:
+                if load64(&c.h.backlog) > LONG_BACKLOG:
                     with nogil:
                         let_takers_catch_up(c)
                 return OK

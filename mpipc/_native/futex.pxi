@@ -46,13 +46,13 @@ cdef inline int64_t slice_until(int64_t deadline, int64_t tick) noexcept nogil:
 # and answer. And a sleeper learns from the time at which its waker rang whether a spin would have
 # sufficed; so the peer of one that is in its burst gains credit while it still sleeps. On one
 # processor a spin only delays the peer; a rare burst there makes the kernel move one of the two, if
-# another processor is free.
+# another processor is free. Threads that share a handle may lose one another's updates.
 ctypedef struct Spin:
     int credit
     int burst               # long spins left
     int short_sleeps        # since the last burst
     int age                 # waits until affinity is looked at again
-    bint apart              # the last waker rang from another processor than ours
+    int apart               # the last waker rang from another processor than ours
 
 cdef int64_t SPIN_NS = 10_000
 cdef int64_t BURST_NS = 100_000
@@ -73,40 +73,41 @@ cdef inline void spin_start(Spin* s) noexcept nogil:
 
 cdef int64_t spin_budget(Spin* s) noexcept nogil:
     """How long the next wait may spin, in ns; 0 for not at all."""
-    global cpus
-    if s.age == 0 or cpus == 0:     # affinity may change under a long-lived process
-        cpus = usable_cpus()
-        s.age = 64
-    s.age -= 1
-    if cpus < 2 and not s.apart:
+    cdef int age = load_own(&s.age), usable = load_own(&cpus), burst
+    if age == 0 or usable == 0:     # affinity may change under a long-lived process
+        usable = usable_cpus()
+        store_own(&cpus, usable)
+        age = 64
+    store_own(&s.age, age - 1)
+    if usable < 2 and not load_own(&s.apart):
         return 0
-    if s.burst > 0:
-        s.burst -= 1
+    burst = load_own(&s.burst)
+    if burst > 0:
+        store_own(&s.burst, burst - 1)
         return BURST_NS
-    return SPIN_NS if s.credit > 0 else 0
+    return SPIN_NS if load_own(&s.credit) > 0 else 0
 
 
 cdef inline void spin_ended(Spin* s, bint paid) noexcept nogil:
-    if paid:
-        s.credit = min(s.credit + 1, MOST_CREDIT)
-    else:
-        s.credit = max(s.credit - 2, 0)
+    cdef int credit = load_own(&s.credit)
+    store_own(&s.credit, min(credit + 1, MOST_CREDIT) if paid else max(credit - 2, 0))
 
 
 cdef void sleep_ended(Spin* s, int64_t began, int64_t rung, int cpu) noexcept nogil:
     """Learn from a sleep that ended in a wake-up, rung at that time on that processor."""
-    s.apart = cpu != sched_getcpu()
-    if not s.apart:
-        s.credit = 0
+    cdef bint apart = cpu != sched_getcpu()
+    cdef int short_sleeps = 0
+    store_own(&s.apart, apart)
+    if not apart:
+        store_own(&s.credit, 0)
     elif rung >= began and rung - began < SPIN_NS:
-        s.credit = min(s.credit + 3, MOST_CREDIT)
+        store_own(&s.credit, min(load_own(&s.credit) + 3, MOST_CREDIT))
     if monotonic_ns() - began < SHORT_SLEEP_NS:
-        s.short_sleeps += 1
-        if s.short_sleeps >= (SHORT_SLEEPS if s.apart else 8 * SHORT_SLEEPS):
-            s.short_sleeps = 0
-            s.burst = BURST
-    else:
-        s.short_sleeps = 0
+        short_sleeps = load_own(&s.short_sleeps) + 1
+        if short_sleeps >= (SHORT_SLEEPS if apart else 8 * SHORT_SLEEPS):
+            short_sleeps = 0
+            store_own(&s.burst, BURST)
+    store_own(&s.short_sleeps, short_sleeps)
 
 
 cdef bint spin_while64(Spin* s, uint64_t* word, uint64_t seen) noexcept nogil:

@@ -152,8 +152,8 @@ typedef struct channel {
     uint32_t epoch;
     uint32_t last;
     uint32_t swept;
-    int64_t rung_at;
-    int32_t rung_on;
+    uint64_t rung_at;
+    uint32_t rung_on;
     uint32_t hand;
     int64_t looked_at;
     uint32_t takes;

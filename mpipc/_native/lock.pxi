@@ -15,7 +15,7 @@ cdef int LOCK_SPINS = 40            # a microsecond or two: what an owner that r
 cdef int robust_lock_slow(uint32_t* word, bint patient) noexcept nogil:
     cdef uint32_t mine = robust_self(), seen
     cdef int i = 0
-    while i < LOCK_SPINS and cpus != 1:
+    while i < LOCK_SPINS and load_own(&cpus) != 1:
         seen = load32(word)
         if (seen & FUTEX_TID_MASK) == 0:
             if cas32(word, seen, mine | (seen & FUTEX_WAITERS)):

@@ -52,19 +52,21 @@ cdef inline uint32_t owner_tag(pid_t pid, uint64_t start) noexcept nogil:
 
 
 cdef uint32_t find_self_owner() noexcept nogil:
-    global self_owner
+    cdef uint32_t owner
     cdef uint64_t start = 0
     cdef char state = 0
     cdef pid_t pid = getpid()
     if read_start_time(pid, &start, &state) < 0:
-        self_owner = <uint32_t>pid & OWNER_PID
+        owner = <uint32_t>pid & OWNER_PID
     else:
-        self_owner = owner_tag(pid, start)
-    return self_owner
+        owner = owner_tag(pid, start)
+    store_own32(&self_owner, owner)
+    return owner
 
 
 cdef inline uint32_t me() noexcept nogil:
-    return self_owner if self_owner else find_self_owner()
+    cdef uint32_t owner = load_own32(&self_owner)
+    return owner if owner else find_self_owner()
 
 
 cdef bint thread_gone(uint32_t tid) noexcept nogil:

@@ -56,7 +56,7 @@ cdef int view_reach(View* v, uint64_t size) noexcept nogil:
         v.old_base[v.old_count] = v.base
         v.old_size[v.old_count] = v.size
         v.old_count += 1
-    v.base = <char*>at
+    store_own_pointer(&v.base, <char*>at)   # read without the lock by who fills an extent
     v.size = want
     return OK
 
@@ -110,7 +110,7 @@ ctypedef struct Chan:
 
 
 cdef inline extent* extent_at(Chan* c, uint32_t page) noexcept nogil:
-    return <extent*>(c.view.base + (<uint64_t>page << PAGE_SHIFT))
+    return <extent*>(load_own_pointer(&c.view.base) + (<uint64_t>page << PAGE_SHIFT))
 
 
 cdef inline uint64_t describe(uint32_t pages, uint32_t holder) noexcept nogil:
