@@ -697,6 +697,26 @@ cdef uint32_t EVENT_SET = 1
 cdef uint32_t EVENT_SLEEPERS = 2
 
 
+cdef void event_set(uint32_t* word) noexcept nogil:
+    cdef uint32_t seen = load32(word)
+    while not seen & EVENT_SET:
+        if cas32(word, seen, ((seen & ~EVENT_SLEEPERS) + 4) | EVENT_SET):
+            kill_point("event: set, nobody woken")
+            if seen & EVENT_SLEEPERS:
+                futex_wake(word, 0x7fffffff)
+            return
+        seen = load32(word)
+
+
+cdef void event_clear(uint32_t* word) noexcept nogil:
+    cdef uint32_t seen = load32(word)
+    while seen & EVENT_SET:
+        if cas32(word, seen, seen & ~EVENT_SET):
+            kill_point("event: cleared")
+            return
+        seen = load32(word)
+
+
 cdef class EventCore:
     cdef Block block
     cdef uint32_t* word
@@ -718,23 +738,11 @@ cdef class EventCore:
 
     def set(self):
         """Set the event and wake all that wait for it."""
-        cdef uint32_t seen = load32(self.word)
-        while not seen & EVENT_SET:
-            if cas32(self.word, seen, ((seen & ~EVENT_SLEEPERS) + 4) | EVENT_SET):
-                kill_point("event: set, nobody woken")
-                if seen & EVENT_SLEEPERS:
-                    futex_wake(self.word, 0x7fffffff)
-                return
-            seen = load32(self.word)
+        event_set(self.word)
 
     def clear(self):
         """Make later waits block again."""
-        cdef uint32_t seen = load32(self.word)
-        while seen & EVENT_SET:
-            if cas32(self.word, seen, seen & ~EVENT_SET):
-                kill_point("event: cleared")
-                return
-            seen = load32(self.word)
+        event_clear(self.word)
 
     def wait(self, timeout=None):
         """Wait until the event is set.
