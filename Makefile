@@ -14,20 +14,19 @@ COMPAT := $(RUN) compat_tests --against-stock $(ARGS)
 RESULTS ?= compat_tests/results
 
 # Cores for tests, apart from the one that is used: with kill points, with calls that can be made to
-# fail, watched by a sanitizer.
+# fail, under a scheduler, watched by a sanitizer.
 DEATH := build/death
 FAULTS := build/faults
+INTERLEAVINGS := build/interleavings
 SANITIZER ?= address,undefined
 comma := ,
 SANITIZED := build/sanitize-$(subst $(comma),-,$(SANITIZER))
 
-# What loads a sanitizer before the interpreter, which is not built for it, and what it is to do.
+# The sanitizers must be there before the interpreter, which is not built for them.
 # detect_leaks=0: what CPython keeps until its end looks like leaks. PYTHONMALLOC: its own allocator
 # would hide an overrun from it.
-RUNTIMES = $(foreach name,$(filter address thread,$(subst $(comma), ,$(SANITIZER))),\
-  $(shell $(CC) -print-file-name=lib$(subst address,asan,$(subst thread,tsan,$(name))).so))
-WATCHED = LD_PRELOAD='$(strip $(RUNTIMES))' PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 \
-  UBSAN_OPTIONS=print_stacktrace=1 PYTHONPATH=$(abspath $(SANITIZED))/lib
+WATCHED = LD_PRELOAD=$$($(CC) -print-file-name=libasan.so) PYTHONMALLOC=malloc \
+  ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONPATH=$(abspath $(SANITIZED))/lib
 WATCHED_TESTS = $(wildcard tests/unit/test_core_*.py) $(foreach part,\
   queue joinable_queue pipe locks condition event barrier sharedctypes readiness signals,\
   tests/conformance/test_$(part).py)
@@ -36,7 +35,8 @@ WATCHED_TESTS = $(wildcard tests/unit/test_core_*.py) $(foreach part,\
 RUNS ?= $(wildcard benchmarks/results/performance-*.json)
 MECHANISMS_JSON := benchmarks/results/mechanisms.json
 
-.PHONY: help demo test death faults fuzz sanitize compat compat-all compat-table lint check clean
+.PHONY: help demo test death faults fuzz interleavings sanitize sanitize-address,undefined
+.PHONY: sanitize-thread compat compat-all compat-table lint check clean
 .PHONY: bench performance mechanisms-bench mechanisms-table instructions
 
 help:
@@ -46,7 +46,8 @@ help:
 	@echo 'make death  kill a process at each step of the core   (ARGS=... goes to the script)'
 	@echo 'make faults make each system call of the core fail    (ARGS=... goes to the script)'
 	@echo 'make fuzz   overwrite shared memory at random          (ARGS=... goes to the script)'
-	@echo 'make sanitize  the core and its tests under SANITIZER=address,undefined'
+	@echo 'make interleavings   run the algorithms in every order of steps (ARGS=--short)'
+	@echo 'make sanitize        tests under AddressSanitizer   (SANITIZER=thread: ThreadSanitizer)'
 	@echo 'make lint   ruff, cython-lint, mypy and stubtest'
 	@echo 'make bench  measure against stock and other packages   (ARGS=... goes to mpipc bench)'
 	@echo 'make instructions count those of the hot paths: have they grown?'
@@ -69,11 +70,26 @@ faults: $(VENV)/.with-dev
 fuzz: $(VENV)/.with-test
 	$(RUN) tests/faults/fuzz.py $(ARGS)
 
+interleavings: $(VENV)/.with-dev
+	MPIPC_INTERLEAVE=1 $(RUN) setup.py --quiet build \
+	  --build-base $(INTERLEAVINGS) --build-lib $(INTERLEAVINGS)/lib
+	PYTHONPATH=$(INTERLEAVINGS)/lib $(RUN) tests/interleavings/run.py $(ARGS)
+
+sanitize: sanitize-$(SANITIZER)
+
 # Not `python -m pytest`, which would find the package of this folder first.
-sanitize: $(VENV)/.with-dev
+sanitize-address,undefined: $(VENV)/.with-dev
 	MPIPC_SANITIZER=$(SANITIZER) $(RUN) setup.py --quiet build \
 	  --build-base $(SANITIZED) --build-lib $(SANITIZED)/lib
 	$(WATCHED) $(VENV)/bin/pytest -n 2 --start-method fork $(or $(ARGS),$(WATCHED_TESTS))
+
+# The sanitizer must be there before the interpreter, at addresses that it knows.
+sanitize-thread: $(VENV)/.with-dev
+	MPIPC_STRESS=1 $(RUN) setup.py --quiet build \
+	  --build-base $(SANITIZED) --build-lib $(SANITIZED)/lib
+	PYTHONPATH=$(SANITIZED)/lib TSAN_OPTIONS=halt_on_error=1 \
+	LD_PRELOAD=$$($(CC) -print-file-name=libtsan.so) \
+	  $$(setarch -R true 2>/dev/null && echo setarch -R) $(RUN) tests/interleavings/stress.py $(ARGS)
 
 # The interpreter must have CPython's tests; tools/python_with_tests looks for one.
 compat: $(VENV)/.with-compat

@@ -31,7 +31,26 @@ def extension(name: str) -> Extension:
     )
 
 
+def for_interleavings(name: str) -> Extension:
+    here = "tests/interleavings"
+    made = extension(name)
+    made.sources = [f"{here}/{name}.pyx"]
+    made.include_dirs.append(here)
+    made.depends += sorted(glob(f"{here}/*.[hp]*"))
+    made.extra_compile_args.append("-O1")
+    return made
+
+
 extensions = [extension("_core"), extension("_kernel")]
+
+# Builds for tests have the core once more, in another surrounding; see tests/interleavings.
+if os.environ.get("MPIPC_INTERLEAVE"):
+    extensions = [for_interleavings("_interleavings")]
+    extensions[0].define_macros.append(("MPIPC_INTERLEAVE", "1"))
+elif os.environ.get("MPIPC_STRESS"):
+    extensions = [for_interleavings("_stress")]
+    extensions[0].extra_compile_args += ["-g", "-fsanitize=thread"]
+    extensions[0].extra_link_args = ["-fsanitize=thread"]
 
 setup(
     packages=[*find_packages(include=["mpipc", "mpipc.*"]), "mpipc.examples"],

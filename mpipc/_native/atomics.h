@@ -8,18 +8,33 @@
 #include <stdint.h>
 #include <time.h>
 
+#ifdef MPIPC_INTERLEAVE
+#include "hooks.h" /* of tests/interleavings */
+#else
+#define shared_access() ((void)0)
+#endif
+
 #define MP_WORD(bits, type)                                                                        \
-    static inline type load##bits(const type *p) { return __atomic_load_n(p, __ATOMIC_RELAXED); }  \
+    static inline type load##bits(const type *p) {                                                 \
+        shared_access();                                                                           \
+        return __atomic_load_n(p, __ATOMIC_RELAXED); }                                             \
     static inline type load##bits##_acquire(const type *p) {                                       \
+        shared_access();                                                                           \
         return __atomic_load_n(p, __ATOMIC_ACQUIRE); }                                             \
-    static inline void store##bits(type *p, type v) { __atomic_store_n(p, v, __ATOMIC_RELAXED); }  \
+    static inline void store##bits(type *p, type v) {                                              \
+        shared_access();                                                                           \
+        __atomic_store_n(p, v, __ATOMIC_RELAXED); }                                                \
     static inline void store##bits##_release(type *p, type v) {                                    \
+        shared_access();                                                                           \
         __atomic_store_n(p, v, __ATOMIC_RELEASE); }                                                \
     static inline int cas##bits(type *p, type seen, type v) {                                      \
+        shared_access();                                                                           \
         return __atomic_compare_exchange_n(p, &seen, v, 0, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED); }  \
     static inline type exchange##bits(type *p, type v) {                                           \
+        shared_access();                                                                           \
         return __atomic_exchange_n(p, v, __ATOMIC_ACQ_REL); }                                      \
     static inline type fetch_add##bits(type *p, type v) {                                          \
+        shared_access();                                                                           \
         return __atomic_fetch_add(p, v, __ATOMIC_ACQ_REL); }
 
 MP_WORD(32, uint32_t)
@@ -34,7 +49,9 @@ static inline void compiler_fence(void) { __atomic_signal_fence(__ATOMIC_SEQ_CST
 
 static inline void cpu_relax(void)
 {
-#if defined(__x86_64__) || defined(__i386__)
+#ifdef MPIPC_INTERLEAVE
+    spinning();
+#elif defined(__x86_64__) || defined(__i386__)
     __builtin_ia32_pause();
 #elif defined(__aarch64__)
     __asm__ volatile("isb" ::: "memory");

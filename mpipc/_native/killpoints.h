@@ -42,7 +42,11 @@ static inline void arm_kill_site(long index, uint64_t passage)
 
 #else
 
+#ifdef MPIPC_INTERLEAVE
+#define kill_point(label) step_done(label)
+#else
 #define kill_point(label) ((void)(label))
+#endif
 
 static inline kill_site *first_kill_site(void) { return NULL; }
 static inline long kill_site_count(void) { return 0; }
