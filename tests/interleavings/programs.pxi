@@ -337,7 +337,8 @@ cdef void load_program(dict program) except *:
         raise ValueError(f"1 to {THREADS - 1} threads, not {len(threads)}")
     w.threads = len(threads)
     w.flags = ((CHANNEL_WAITS_ON_FD if program.get("pipe") else 0)
-               | (CHANNEL_JOINABLE if program.get("joinable") else 0))
+               | (CHANNEL_JOINABLE if program.get("joinable") or program.get("redeliver") else 0)
+               | (CHANNEL_REDELIVER if program.get("redeliver") else 0))
     w.maxsize = program.get("maxsize", 0)
     w.maxbytes = program.get("maxbytes", 0)
     w.units = program.get("units", 1)
@@ -405,7 +406,7 @@ cdef bint listed(Chan* c, uint32_t page) noexcept nogil:
     """Whether a free extent is in the list of its size."""
     cdef uint32_t at = c.h.free_list[size_class(pages_of(extent_at(c, page).desc))], steps = 0
     while inside(c, at) and at != page and steps < c.h.npages:
-        at = extent_at(c, at).next_free
+        at = extent_at(c, at).list_next
         steps += 1
     return at == page
 

@@ -154,6 +154,10 @@ PROGRAMS: dict[str, Program] = {
         [put(), put(), join], [get(), task_done], [get(), task_done], joinable=True
     ),
     "JOIN_TWICE": program([put(), join], [put(), join], [get(), task_done] * 2, joinable=True),
+    "JOIN_REDELIVERED": program(
+        [put(), put(LARGE), join], [get(), task_done], [get(), task_done], redeliver=True
+    ),
+    "REDELIVER": program(*[[put(), get(), task_done]] * 3, redeliver=True),
     # -- a thread is killed
     "KILLED_PUTTING": program([put()], [put(), get(NOT_AT_ALL)], [put(), get(NOT_AT_ALL)], kills=1),
     "KILLED_WAITING": program([put(), put()], [get(300 * MS)], [get(300 * MS)], kills=1),

@@ -9,7 +9,7 @@ Each program (programs.py) is a list of operations for each of its threads, whic
 processes. All schedules with 0, 1, 2, ... preemptions are run, as far as the time for a program
 goes, then others at random; where it says so, also with a thread killed, at every point. After each
 the ledger of messages, the memory, the locks and the doorbell must be right; see programs.pxi for
-what is looked at. Then the core is broken on purpose, in one step at a time, and that must be found.
+what is looked at. Then the core is broken on purpose, one step at a time, and that must be found.
 
 The status is 0 if nothing was wrong but what was broken on purpose, and that was found each time.
 """

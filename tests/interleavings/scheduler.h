@@ -449,7 +449,7 @@ static void break_step(const char *label)
         *(uint32_t *)((char *)robust->list_op_pending + robust->futex_offset) = 0;
     if (S.mutation == LAST_UNKNOWN && !strcmp(label, "join: now the last"))
         h->last = 1;
-    if (S.mutation == FREED_UNLISTED && !strcmp(label, "free list: begins with the new"))
+    if (S.mutation == FREED_UNLISTED && !strcmp(label, "list: begins with the new"))
         memset(h->free_list, 0, sizeof h->free_list);
     if (S.mutation == COMMIT_LATE) {
         if (!strcmp(label, "lock: taken")) {
