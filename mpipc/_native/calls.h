@@ -28,6 +28,9 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#ifdef MPIPC_INTERLEAVE
+#include "hooks.h" /* tests/interleavings: a model of the kernel's */
+#endif
 
 typedef struct call_site {
     const char *call;

@@ -167,7 +167,7 @@ cdef uint32_t hand_back(Chan* c, Bell* bell) noexcept nogil:
         task_log(c, page, 0, 0, place(again_of(page), <uint32_t>h.head - 1), h.done)
         h.read_at = page
         kill_point("hand: handed back, its place not noted")
-        h.backlog += e.again.size
+        store64(&h.backlog, h.backlog + e.again.size)
         kill_point("hand: backlog counted")
         count += 1
         page = newest_orphan(c)
@@ -182,10 +182,10 @@ cdef uint32_t look_for_dead(Chan* c, Bell* bell, bint now) noexcept nogil:
     cdef int64_t at
     cdef uint32_t owner = 0, count = 0
     cdef bint found = False
-    if not c.flags & CHANNEL_REDELIVER or c.h.hand == 0:
+    if not c.flags & CHANNEL_REDELIVER or load32(&c.h.hand) == 0:
         return 0
     at = monotonic_ns()
-    if not now and <uint64_t>(at - c.h.looked_at) < <uint64_t>TICK_NS:
+    if not now and <uint64_t>at - load64(<uint64_t*>&c.h.looked_at) < <uint64_t>TICK_NS:
         return 0
     store64(<uint64_t*>&c.h.looked_at, at)
     kill_point("hand: about to look for the dead")
