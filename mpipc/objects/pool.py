@@ -10,6 +10,7 @@ counts.
 from __future__ import annotations
 
 import signal
+from collections import deque
 from functools import partial
 from multiprocessing.pool import mapstar, starmapstar  # type: ignore[attr-defined]
 
@@ -58,6 +59,7 @@ class _Workers(list["Any"]):
         self._answer = outqueue._put_at_once if self._exact else outqueue.put
         self._number = 0
         self._sent: dict[tuple[int, int], tuple[int, Callable[..., Any]]] = {}
+        self._unsent: deque[Any] = deque()
         self._words: dict[Any, Any] = {}
         self._free_words: list[Any] = []
 
@@ -80,6 +82,8 @@ class _Workers(list["Any"]):
     def get(self) -> Any:
         """Receive an answer; of two to the same task only the first is one."""
         answer = self._receive()
+        if self._unsent:
+            self._send_answers()
         if answer is not None and self._sent.pop(answer[:2], None) is None:
             return NO_ANSWER
         return answer
@@ -111,7 +115,8 @@ class _Workers(list["Any"]):
             return
         if any(word[0] == number for word in self._words.values()):
             return
-        for (job, i), (sent, func) in list(self._sent.items()):
+        # A copy in one step: other threads send and receive meanwhile.
+        for (job, i), (sent, func) in self._sent.copy().items():
             if sent == number:
                 name = getattr(func, "__qualname__", None) or repr(func)
                 error = WorkerLost(
@@ -121,7 +126,23 @@ class _Workers(list["Any"]):
                     worker.exitcode,
                     name,
                 )
-                self._answer((job, i, (False, error)))
+                self._unsent.append((job, i, (False, error)))
+        # The second time because what made no room may all have been received in between.
+        self._send_answers()
+        self._send_answers()
+
+    def _send_answers(self) -> None:
+        """Send the answers of ours that are left, those for which there is memory."""
+        while True:
+            try:
+                answer = self._unsent.popleft()
+            except IndexError:
+                return
+            try:
+                self._answer(answer)
+            except MemoryError:
+                self._unsent.appendleft(answer)
+                return
 
 
 class _ClaimingInbox:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import time
@@ -96,4 +97,50 @@ def test_a_task_that_cannot_be_sent_has_no_number(ctx):
         assert not pool._pool._sent and pool._pool._number == 0
         with pytest.raises(mpipc.WorkerLost):
             pool.apply_async(workers.die).get(SOON)
+    pool.join()
+
+
+def test_others_send_while_the_task_of_a_lost_worker_is_looked_for(ctx):
+    """Any new object may start a collection, in which other threads go on."""
+    with ctx.Pool(1) as pool:
+        assert pool.apply(workers.square, (2,)) == 4
+        (worker,) = pool._pool
+        sent = pool._pool._sent
+        sent.update({(0, i): (7, workers.square) for i in range(1000)})
+
+        def send(*_):
+            sent[1, len(sent)] = 7, workers.square
+
+        before = gc.get_threshold()
+        gc.callbacks.append(send)
+        gc.set_threshold(1)
+        try:
+            pool._pool._fail(worker, 1)
+        finally:
+            gc.set_threshold(*before)
+            gc.callbacks.remove(send)
+        sent.clear()
+    pool.join()
+
+
+def test_no_room_for_the_answer_of_a_lost_task(ctx):
+    """The queue of answers is full; what is taken from it makes room."""
+    with ctx.Pool(1) as pool:
+        answer, refused = pool._pool._answer, []
+
+        def full(lost):
+            if len(refused) < 3:
+                refused.append(lost)
+                raise MemoryError
+            answer(lost)
+
+        pool._pool._answer = full
+        lost = pool.apply_async(workers.die)
+        waiting = pool.apply_async(workers.square, (3,))
+        assert waiting.get(SOON) == 9
+        # Two tries for the task, one with each answer that came.
+        assert pool.apply(workers.square, (4,)) == 16
+        with pytest.raises(mpipc.WorkerLost):
+            lost.get(SOON)
+        assert len(refused) == 3
     pool.join()
