@@ -64,6 +64,22 @@ class Scenario:
         raise NotImplementedError
 
 
+def another_killed(act: Callable[[], object], where: str | None = None, passage: int = 1) -> None:
+    """Let another process than the victim do something, killed at a point of it or at its end."""
+
+    def live() -> None:
+        if where is not None:
+            _core.die_at(index_of(where), passage)
+        act()
+        if where is None:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    other = ctx.Process(target=live)
+    other.start()
+    other.join()
+    assert other.exitcode == -signal.SIGKILL, f"nobody came to {where!r}: {other.exitcode}"
+
+
 SCENARIOS: dict[str, Callable[[], Scenario]] = {}
 
 
@@ -282,13 +298,9 @@ class Holes(Channel):
         self.left()
         for message in self.before:
             self.queue.put(message)
-            filler = ctx.Process(target=self.fill)
-            filler.start()
-            filler.join()
-
-    def fill(self) -> None:
-        _core.die_at(index_of("put: extent filled, not yet linked"), 1)
-        self.queue.put(bytes(5 * KB))
+            another_killed(
+                lambda: self.queue.put(bytes(5 * KB)), "put: extent filled, not yet linked"
+            )
 
     def victim(self) -> None:
         for _ in range(self.takes):
@@ -579,13 +591,9 @@ class RecoverTakeTasks(TakeTasks):
 
     def __init__(self) -> None:
         super().__init__()
-        die = ctx.Process(target=self.die)
-        die.start()
-        die.join()
-        assert die.exitcode == -signal.SIGKILL
+        another_killed(self.act, self.where, self.passage)
 
-    def die(self) -> None:
-        _core.die_at(index_of(self.where), self.passage)
+    def act(self) -> None:
         self.queue.get()
         self.queue.task_done()
 
@@ -614,13 +622,7 @@ class JoinTheDead(Scenario):
     def __init__(self) -> None:
         self.queue = ctx.JoinableQueue()
         self.queue.put(b"lost")
-        taker = ctx.Process(target=self.take)
-        taker.start()
-        taker.join()
-
-    def take(self) -> None:
-        self.queue.get()
-        os.kill(os.getpid(), signal.SIGKILL)
+        another_killed(self.queue.get)
 
     def victim(self) -> None:
         with contextlib.suppress(mpipc.OwnerDied):
@@ -1000,17 +1002,10 @@ class Recover(Channel):
     def __init__(self) -> None:
         super().__init__()
         self.prepare()
-        die = ctx.Process(target=self.die)
-        die.start()
-        die.join()
-        assert die.exitcode == -signal.SIGKILL, f"nobody came to {self.where!r}"
+        another_killed(self.act, self.where, self.passage)
 
     def prepare(self) -> None:
         """What has happened before."""
-
-    def die(self) -> None:
-        _core.die_at(index_of(self.where), self.passage)
-        self.act()
 
     def act(self) -> None:
         self.queue.put(bytes(9 * KB))
@@ -1126,13 +1121,9 @@ class SweepDead(Channel):
 
     def __init__(self) -> None:
         super().__init__()
-        filler = ctx.Process(target=self.die)
-        filler.start()
-        filler.join()
-
-    def die(self) -> None:
-        _core.die_at(index_of("put: large extent filled, not yet linked"), 1)
-        self.queue.put(bytes(150 * KB))
+        another_killed(
+            lambda: self.queue.put(bytes(150 * KB)), "put: large extent filled, not yet linked"
+        )
 
 
 @scenario
@@ -1143,13 +1134,7 @@ class RecoverFromSenders(Ends):
 
     def __init__(self) -> None:
         super().__init__()
-        other = ctx.Process(target=self.die)
-        other.start()
-        other.join()
-
-    def die(self) -> None:
-        _core.die_at(index_of("put: record begun"), 1)
-        self.writer.send_bytes(b"of the dead")
+        another_killed(lambda: self.writer.send_bytes(b"of the dead"), "put: record begun")
 
     def victim(self) -> None:
         self.reader.close()
@@ -1374,13 +1359,7 @@ class LeaveToSleeper(Locks):
 class Inherit(Locks):
     def __init__(self) -> None:
         super().__init__()
-        holder = ctx.Process(target=self.hold)
-        holder.start()
-        holder.join()
-
-    def hold(self) -> None:
-        self.lock.acquire()
-        os.kill(os.getpid(), signal.SIGKILL)
+        another_killed(self.lock.acquire)
 
     def victim(self) -> None:
         warnings.simplefilter("ignore", mpipc.OwnerDiedWarning)
@@ -1481,20 +1460,15 @@ class UndoForNobody(Undo):
 class UndoOfDead(Undo):
     """Another died at `where`; the victim is who finds it."""
 
-    where = "release: given, nobody woken"
+    where: str | None = None
     passage = 1
 
     def __init__(self) -> None:
         super().__init__()
-        die = ctx.Process(target=self.die)
-        die.start()
-        die.join()
-        assert die.exitcode == -signal.SIGKILL, f"nobody came to {self.where!r}"
+        another_killed(self.act, self.where, self.passage)
 
-    def die(self) -> None:
-        _core.die_at(index_of(self.where), self.passage)
+    def act(self) -> None:
         super().victim()
-        os.kill(os.getpid(), signal.SIGKILL)
 
     def victim(self) -> None:
         for _ in range(3):
@@ -1505,10 +1479,9 @@ class UndoOfDead(Undo):
 
 @scenario
 class UndoHeldByDead(UndoOfDead):
-    def die(self) -> None:
+    def act(self) -> None:
         for _ in range(3):
             self.semaphore.acquire()
-        os.kill(os.getpid(), signal.SIGKILL)
 
 
 @scenario
