@@ -31,6 +31,7 @@ import time
 import warnings
 import zlib
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -46,12 +47,25 @@ HUNG = 30.0  # seconds without a message
 
 
 @dataclass
-class Figures:
-    """What came of it."""
+class Outcome:
+    """What comes of any soak."""
 
     context: str
-    queue: str
     kills: int = 0
+    leaked: int = 0
+    hangs: int = 0
+    seconds: float = 0.0
+
+    @property
+    def well(self) -> bool:
+        raise NotImplementedError
+
+
+@dataclass
+class Figures(Outcome):
+    """What came of it."""
+
+    queue: str = "Queue"
     messages: int = 0
     lost: int = 0
     lost_at_most: int = 0
@@ -62,9 +76,6 @@ class Figures:
     disordered_at_most: int = 0
     locks_taken: int = 0
     locks_broken: int = 0
-    leaked: int = 0
-    hangs: int = 0
-    seconds: float = 0.0
 
     @property
     def well(self) -> bool:
@@ -96,9 +107,8 @@ class Soak:
         self, context: str, kind: str, kills: int, seed: int, locks: bool, redeliver: bool
     ) -> None:
         self.lockers = LOCKERS if locks else 0
-        name = "fork" if context == "stock" else f"{context}-fork"
-        self.ctx: Any = multiprocessing.get_context(name)
-        self.figures = Figures(context, kind)
+        self.ctx = forking(context)
+        self.figures = Figures(context, queue=kind)
         self.target = kills
         self.random = random.Random(seed)
         # Places in a bounded queue that a killed process held come back with shm only.
@@ -192,7 +202,6 @@ class Soak:
         self.living[process] = kind
 
     def run(self) -> Figures:
-        began = time.monotonic()
         for kind, count in (("produce", PRODUCERS), ("consume", CONSUMERS), ("hold", self.lockers)):
             for _ in range(count):
                 self.start(kind)
@@ -226,7 +235,6 @@ class Soak:
             process.kill()
             process.join()
             process.close()
-        self.figures.seconds = round(time.monotonic() - began, 1)
         self.settle_accounts()
         self.folder.cleanup()
         return self.figures
@@ -279,41 +287,29 @@ class Soak:
         self.figures.locks_taken = self.turns[0]
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description="Kill processes at random; keep a ledger.")
+def forking(context: str) -> Any:
+    """The context of that name, which forks."""
+    return multiprocessing.get_context("fork" if context == "stock" else f"{context}-fork")
+
+
+def arguments(about: str) -> argparse.ArgumentParser:
+    """What any soak may be told."""
+    parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--context", default="mpipc-shm", help="without its start method")
-    kinds = ("Queue", "SimpleQueue", "JoinableQueue")
-    parser.add_argument("--queue", default="Queue", choices=kinds)
-    parser.add_argument(
-        "--redeliver",
-        action="store_true",
-        help="a JoinableQueue that hands on what the killed had in hand",
-    )
     parser.add_argument("--kills", type=int, default=1000)
-    parser.add_argument(
-        "--without-locks",
-        action="store_true",
-        help="no holders of a lock: most mechanisms lose a lock with its holder, as stock does",
-    )
-    parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
-    options = parser.parse_args()
-    if options.redeliver and options.queue != "JoinableQueue":
-        parser.error("--redeliver is an option of --queue JoinableQueue")
-    seed = random.randrange(1 << 32) if options.seed is None else options.seed
-    print(f"seed {seed}", flush=True)
+    return parser
+
+
+def conclude(soak: Callable[[], Outcome], options: argparse.Namespace) -> int:
+    """Run a soak, print and write what came of it; the exit status."""
+    print(f"seed {options.seed}", flush=True)
     faulthandler.register(signal.SIGUSR1)
     before = snapshot()
-    soak = Soak(
-        options.context,
-        options.queue,
-        options.kills,
-        seed,
-        not options.without_locks,
-        options.redeliver,
-    )
-    figures = soak.run()
-    del soak
+    began = time.monotonic()
+    figures = soak()
+    figures.seconds = round(time.monotonic() - began, 1)
     left = settle(before)
     figures.leaked = len(left)
     print(*left, sep="\n")
@@ -322,6 +318,33 @@ def main() -> int:
     if options.json:
         options.json.write_text(json.dumps(asdict(figures), indent=1) + "\n")
     return int(not figures.well)
+
+
+def main() -> int:
+    parser = arguments("Kill processes at random; keep a ledger.")
+    kinds = ("Queue", "SimpleQueue", "JoinableQueue")
+    parser.add_argument("--queue", default="Queue", choices=kinds)
+    parser.add_argument(
+        "--redeliver",
+        action="store_true",
+        help="a JoinableQueue that hands on what the killed had in hand",
+    )
+    parser.add_argument(
+        "--without-locks",
+        action="store_true",
+        help="no holders of a lock: most mechanisms lose a lock with its holder, as stock does",
+    )
+    options = parser.parse_args()
+    if options.redeliver and options.queue != "JoinableQueue":
+        parser.error("--redeliver is an option of --queue JoinableQueue")
+
+    def soak() -> Figures:
+        locks = not options.without_locks
+        return Soak(
+            options.context, options.queue, options.kills, options.seed, locks, options.redeliver
+        ).run()
+
+    return conclude(soak, options)
 
 
 if __name__ == "__main__":
