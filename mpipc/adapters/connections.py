@@ -150,15 +150,8 @@ class PacketConnection(connection.Connection):
                 self._wait_for(outgoing.writable_fd())
 
     def _recv_bytes(self, maxsize: int | None = None) -> io.BytesIO | None:
-        while True:
-            packet = self._recv_packet()
-            if packet[0] & FIRST:
-                self._parts = []
-            elif not self._parts:
-                continue
-            self._parts.append(memoryview(packet)[1:])
-            if packet[0] & LAST:
-                break
+        while not self._add(self._recv_packet()):
+            pass
         parts, self._parts = self._parts, []
         if maxsize is not None and sum(map(len, parts)) > maxsize:
             return None
@@ -166,6 +159,24 @@ class PacketConnection(connection.Connection):
         for part in parts:
             message.write(part)
         return message
+
+    def try_recv_bytes(self) -> bytes | None:
+        """Receive a message if it is there wholly; what is there of one is kept for later."""
+        assert self._incoming is not None
+        while packet := self._incoming.try_recv():
+            if self._add(packet):
+                parts, self._parts = self._parts, []
+                return b"".join(parts)
+        return None
+
+    def _add(self, packet: bytes) -> bool:
+        """Add a packet to the message that it is of; whether that is whole."""
+        if packet[0] & FIRST:
+            self._parts = []
+        elif not self._parts:
+            return False
+        self._parts.append(memoryview(packet)[1:])
+        return bool(packet[0] & LAST)
 
     def _recv_packet(self) -> bytes:
         incoming = self._incoming

@@ -66,6 +66,10 @@ class StreamEnd(connection.Connection):
         fd = dup_fd(self._handle)
         return _rebuild, (fd, self.readable, self.writable, self._memory, self._at_once)
 
+    def give_up(self, pid: int) -> None:
+        """Let nobody wait for room any more: they get OwnerDied, naming that process."""
+        self._marks[RECEIVING] = pid << PID  # no process was started then
+
     def _send_bytes(self, buf: Any) -> None:
         self._check(SENDING)
         if len(buf) + HEADER <= self._at_once:

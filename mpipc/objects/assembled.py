@@ -9,9 +9,9 @@ from multiprocessing.context import BaseContext
 from .. import _stock
 from .._context import mechanism_of
 from .._replacement import Replacement
+from .assembled_pool import Pool
 from .fed_queues import JoinableQueue, Queue, SimpleQueue
 from .locks import BoundedSemaphore, Lock, RLock, Semaphore
-from .pool import Pool
 from .sharedctypes import Array, RawArray, RawValue, Value
 
 __all__ = [

@@ -4,7 +4,7 @@ Each worker has a word in shared memory with the number of the task that it has 
 before the task leaves the queue, cleared once the result is in the other. The parent numbers tasks
 in the order in which it puts them. When a worker has ended with a number in its word, that task is
 answered with :class:`WorkerLost`, behind whatever the worker had still sent; only the first answer
-counts.
+counts. (The pool of the other mechanisms is in :mod:`.assembled_pool`.)
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-__all__ = ["Pool"]
+__all__ = ["NUMBERS", "Outbox", "Pool", "Workers"]
 
 NUMBERS = 1 << 28
 # An answer to no job; stock drops it.
@@ -36,32 +36,45 @@ class Pool(_stock.Pool, metaclass=Replacement):
     Its task and result queues are the context's ``SimpleQueue``.
     """
 
+    if TYPE_CHECKING:  # stock's, which typeshed does not know
+        _ctx: Any
+        _inqueue: Any
+        _outqueue: Any
+
     def _setup_queues(self) -> None:
         super()._setup_queues()  # type: ignore[misc]
-        workers = _Workers(self._ctx, self._inqueue, self._outqueue)  # type: ignore[attr-defined]
+        workers = self._workers(self._ctx, self._inqueue, self._outqueue)
+        self._inqueue, self._outqueue = workers.inqueue, workers.outqueue
         self._pool = workers
         self._quick_put, self._quick_get = workers.put, workers.get
         # Not a method: the threads of a pool must not keep it alive.
         self.Process = partial(workers.create, self.Process)  # type: ignore[method-assign]
 
+    def _workers(self, ctx: Any, inqueue: Any, outqueue: Any) -> Workers:
+        return Workers(ctx, inqueue, outqueue)
 
-class _Workers(list["Any"]):
-    """What stock keeps as its list of workers; an ended one leaves it. Knows who has which task."""
+
+class Workers(list["Any"]):
+    """What stock keeps as its list of workers; an ended one leaves it. Knows who has which task.
+
+    This one does so by the core's queues, and no kill is too quick for it.
+    """
 
     def __init__(self, ctx: Any, inqueue: Any, outqueue: Any) -> None:
         super().__init__()
         self._ctx = ctx
-        self._inqueue = inqueue
-        self._send = inqueue._writer.send
-        self._receive = outqueue._reader.recv
-        # Whether the queues are those of the core, by which no kill is too quick for us.
-        self._exact = hasattr(inqueue, "_claim")
-        self._answer = outqueue._put_at_once if self._exact else outqueue.put
+        self._connect(inqueue, outqueue)
         self._number = 0
         self._sent: dict[tuple[int, int], tuple[int, Callable[..., Any]]] = {}
         self._unsent: deque[Any] = deque()
         self._words: dict[Any, Any] = {}
         self._free_words: list[Any] = []
+
+    def _connect(self, inqueue: Any, outqueue: Any) -> None:
+        """Take up the queues; `inqueue` and `outqueue` are what the pool's threads see of them."""
+        self.inqueue, self.outqueue = inqueue, outqueue
+        self._send = inqueue._writer.send
+        self._receive = outqueue._reader.recv
 
     def put(self, task: Any) -> None:
         """Send a task, or None, to whoever takes it."""
@@ -72,11 +85,11 @@ class _Workers(list["Any"]):
                 func = args[0][0]
             self._sent[job, i] = number, func
         try:
-            self._send(task if self._exact else (number, task))
+            self._send(task)
         except BaseException:
-            if task is not None:
-                del self._sent[job, i]
-            raise
+            # Unless somebody has already answered it.
+            if task is None or self._sent.pop((job, i), None) is not None:
+                raise
         self._number = number
 
     def get(self) -> Any:
@@ -90,31 +103,39 @@ class _Workers(list["Any"]):
 
     def create(self, new: Callable[..., Any], ctx: Any, *, args: Any, **kwds: Any) -> Any:
         """Make a worker's process."""
-        inqueue, outqueue, *rest = args
         word = self._free_words.pop() if self._free_words else self._ctx.RawArray("Q", 1)
         word[0] = 0
-        inbox = _ClaimingInbox if self._exact else _NumberedInbox
-        ends = inbox(inqueue, word), _Outbox(outqueue, word)
-        worker = new(ctx, args=(*ends, *rest), **kwds)
+        worker = new(ctx, args=(*self._ends(word), *args[2:]), **kwds)
         self._words[worker] = word
         return worker
+
+    def _ends(self, word: Any) -> tuple[Any, Any]:
+        """The two queues as a worker with that word is to have them."""
+        return _ClaimingInbox(self.inqueue, word), Outbox(self.outqueue, word)
+
+    def _answer(self, answer: Any) -> None:
+        """Send an answer behind those that workers have sent, without waiting."""
+        self.outqueue._put_at_once(answer)
+
+    def _in_hand(self, word: Any) -> int:
+        """The number of the task that an ended worker with that word had in hand, 0 for none."""
+        # It may have been killed just before it took it. Whoever else did had noted it before it
+        # left the queue, hence the order; if its word is clear again, its answer is sent.
+        number: int = word[0]
+        if not number or not self.inqueue._has_left(number):
+            return 0
+        return 0 if any(other[0] == number for other in self._words.values()) else number
 
     def __delitem__(self, index: Any) -> None:
         worker = self[index]
         super().__delitem__(index)
         word = self._words.pop(worker)
-        if word[0]:
-            self._fail(worker, word[0])
+        if number := self._in_hand(word):
+            self._fail(worker, number)
         self._free_words.append(word)
 
     def _fail(self, worker: Any, number: int) -> None:
-        """Answer the task that an ended worker had in hand, if it had."""
-        # It may have been killed just before it took it. Whoever else did had noted it before it
-        # left the queue, hence the order; if its word is clear again, its answer is sent.
-        if self._exact and not self._inqueue._has_left(number):
-            return
-        if any(word[0] == number for word in self._words.values()):
-            return
+        """Answer the task that an ended worker had in hand."""
         # A copy in one step: other threads send and receive meanwhile.
         for (job, i), (sent, func) in self._sent.copy().items():
             if sent == number:
@@ -160,21 +181,7 @@ class _ClaimingInbox:
         return self._queue.get
 
 
-class _NumberedInbox:
-    """The same over any queue. Of a worker killed inside ``get`` it does not know the task."""
-
-    def __init__(self, queue: Any, word: Any) -> None:
-        self._queue = queue
-        self._writer = queue._writer
-        self._word = word
-
-    def get(self) -> Any:
-        number, task = self._queue.get()
-        self._word[0] = number
-        return task
-
-
-class _Outbox:
+class Outbox:
     """The result queue in a worker."""
 
     def __init__(self, queue: Any, word: Any) -> None:
