@@ -7,9 +7,10 @@
 One pool after the other gets five jobs at once, by apply_async, map, starmap, imap and
 imap_unordered, with chunks of several sizes. Each task notes that it begins and ends, and answers
 with its number and some bytes. Every answer must be that of its task or a WorkerLost that names a
-worker which was killed; no task may run twice; no more tasks or chunks may be lost than workers were
-killed; and the pool must end, by close() or terminate(), while its workers are still being killed.
-The status is 0 if that is so.
+worker which was killed; no task may run twice; no more tasks or chunks may be lost than workers
+were killed; and the pool must end, by close() or terminate(), while its workers are still being
+killed. A pool over a byte stream may break instead: then all that is left must raise OwnerDied. The
+status is 0 if that is so.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ class Figures(Outcome):
     """What came of it."""
 
     pools: int = 0
+    broken: int = 0  # of byte streams, that a kill cut in the middle of a message
     answered: int = 0
     lost: int = 0  # tasks, or chunks of them
     wrong: int = 0
@@ -120,29 +122,34 @@ class Job:
     def settle(self, killed: set[int], figures: Figures) -> None:
         """Once all is over: judge what came back."""
         for number, answer in self.answers:
-            figures.wrong += answer != expected(number, self.sizes.get(number, -1))
-            figures.wrong += ended[number] != 1
+            if answer != expected(number, self.sizes.get(number, -1)) or ended[number] != 1:
+                print(f"{self.way}: {len(answer)} bytes for {number}, {ended[number]}", flush=True)
+                figures.wrong += 1
+        cut = any(isinstance(error, mpipc.OwnerDied) for error in self.errors)
         for error in self.errors:
-            named = isinstance(error, mpipc.WorkerLost) and (
-                error.pid in killed
-                and error.exitcode == -signal.SIGKILL
-                and error.task in ("work", "work_on")
-            )
-            if not named:
+            if not names_one_of(killed, error):
                 print(f"{self.way}: {error!r}", flush=True)
-            figures.wrong += not named
+                figures.wrong += 1
         known = [number for number, _ in self.answers]
         figures.answered += len(known)
         figures.doubled += len(known) - len(set(known))
         figures.doubled += sum(begun[number] > 1 for number in self.sizes)
         numbers = list(self.sizes)
         chunks = [numbers[i : i + self.chunk] for i in range(0, TASKS, self.chunk)]
-        cut = sum(not all(ended[number] for number in chunk) for chunk in chunks)
-        figures.lost += max(cut, len(self.errors))
+        unfinished = sum(not all(ended[number] for number in chunk) for chunk in chunks)
+        if not cut:
+            figures.lost += max(unfinished, len(self.errors))
         if self.severally:
             figures.missing += TASKS - len(known) - len(self.errors)
         elif not self.errors:
             figures.missing += TASKS - len(known)
+
+
+def names_one_of(killed: set[int], error: BaseException) -> bool:
+    if isinstance(error, mpipc.WorkerLost):
+        known = error.task in ("work", "work_on") and error.exitcode == -signal.SIGKILL
+        return known and error.pid in killed
+    return isinstance(error, mpipc.OwnerDied) and error.pid in killed
 
 
 class Soak:
@@ -182,13 +189,16 @@ class Soak:
         self.figures.pools += 1
         for job in jobs:
             job.settle(self.killed, self.figures)
+        self.figures.broken += any(
+            isinstance(error, mpipc.OwnerDied) for job in jobs for error in job.errors
+        )
 
     def attend(self, pool: Any, threads: list[threading.Thread]) -> None:
         """Kill workers until the threads are done, or nothing moves any more."""
         moved, since = 0, time.monotonic()
         while any(thread.is_alive() for thread in threads) and not self.figures.hangs:
             time.sleep(self.random.uniform(0, 0.006))
-            workers = list(pool._pool)
+            workers = [worker for worker in pool._pool if worker.pid]
             self.random.shuffle(workers)
             # Now and then all of them.
             for worker in workers if self.random.random() < 0.05 else workers[:1]:
@@ -201,7 +211,6 @@ class Soak:
             elif time.monotonic() - since > HUNG:
                 self.figures.hangs += 1
                 faulthandler.dump_traceback()
-
 
 
 def background(call: Callable[..., object], *args: Any) -> threading.Thread:
