@@ -114,7 +114,7 @@ def checked_on_owner_death(value: Any) -> str:
     return str(value)
 
 
-LOST = "a lock or unit that it held is lost"
+LOST = "a unit of a semaphore that it held is lost"
 FREED = f"queues go on and the kernel frees what nobody uses; {LOST}"
 REAPED = f"queues go on, and the last user or the next program removes what is left; {LOST}"
 CUT = f"as long as it was not in the middle of a message, {FREED}"
