@@ -34,8 +34,12 @@ static inline void kill_site_passed(kill_site *site)
 
 static inline kill_site *first_kill_site(void) { return __start_mpipc_kill; }
 static inline long kill_site_count(void) { return __stop_mpipc_kill - __start_mpipc_kill; }
+/* From here on passages are counted, not those of the process that forked this one. */
 static inline void arm_kill_site(long index, uint64_t passage)
 {
+    armed_for = 0;
+    for (kill_site *site = __start_mpipc_kill; site < __stop_mpipc_kill; site++)
+        site->passed = 0;
     armed_site = __start_mpipc_kill + index;
     armed_for = passage;
 }

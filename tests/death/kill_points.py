@@ -59,6 +59,31 @@ class Scenario:
     def beside(self) -> None:
         """What the driver does meanwhile."""
 
+    def play(self, index: int, passage: int) -> tuple[int, list[int]]:
+        """The exit status of the victim, killed there, and how often it passed each point."""
+        reader, writer = multiprocessing.connection.Pipe(False)
+
+        def live() -> None:
+            _core.die_at(index, passage)
+            self.victim()
+            writer.send([passed for _, passed in _core.kill_points()])
+
+        victim = ctx.Process(target=live)
+        victim.start()
+        writer.close()
+        self.beside()
+        victim.join(SOON)
+        hung = victim.exitcode is None
+        if hung:
+            victim.kill()
+            victim.join()
+        passed = []
+        if victim.exitcode == 0:
+            passed = reader.recv()
+        reader.close()
+        assert not hung, "the victim hung"
+        return victim.exitcode, passed
+
     def check(self) -> None:
         """Raise unless all is well; then work on."""
         raise NotImplementedError
@@ -1637,6 +1662,113 @@ class WaitForEvent(Events):
         self.event.set()
 
 
+class Barriers(Scenario):
+    """Three meet; the victim is the second or the last to come."""
+
+    comes_last = False
+
+    def __init__(self) -> None:
+        self.barrier = ctx.Barrier(3, self.act)
+        self.outcomes: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self.threads = [threading.Thread(target=self.wait) for _ in range(1 + self.comes_last)]
+        for thread in self.threads:
+            thread.start()
+        self.wait_for(len(self.threads))
+
+    def wait_for(self, count: int) -> None:
+        while self.barrier.n_waiting < count:
+            time.sleep(0.001)
+
+    def act(self) -> None:
+        """What is done once in each round."""
+
+    def wait(self) -> None:
+        try:
+            self.barrier.wait(SOON)
+        except threading.BrokenBarrierError:
+            self.outcomes.put(False)
+        else:
+            self.outcomes.put(True)
+
+    def victim(self) -> None:
+        self.barrier.wait(SOON)
+
+    def beside(self) -> None:
+        """The last comes once the victim waits, or is dead."""
+        if not self.comes_last:
+            end = time.monotonic() + 0.1
+            while self.barrier.n_waiting < 2 and time.monotonic() < end:
+                time.sleep(0.001)
+            self.threads.append(threading.Thread(target=self.wait))
+            self.threads[-1].start()
+
+    def check(self) -> None:
+        # Killed before it came in, it is waited for as with stock; now nobody is any more.
+        time.sleep(0.3)
+        if any(thread.is_alive() for thread in self.threads):
+            self.barrier.abort()
+        for thread in self.threads:
+            thread.join(SOON)
+            assert not thread.is_alive(), "a party waits for ever"
+        met = {self.outcomes.get() for _ in self.threads}
+        assert len(met) == 1, "some met and some did not"
+        self.barrier.reset()
+        assert not self.barrier.broken
+        for _ in range(3):
+            threads = [threading.Thread(target=self.wait) for _ in range(3)]
+            for thread in threads:
+                thread.start()
+            assert all(self.outcomes.get(timeout=SOON) for _ in range(3)), "it does not work again"
+            for thread in threads:
+                thread.join()
+
+
+@scenario
+class ComeToBarrier(Barriers):
+    pass
+
+
+@scenario
+class ComeLastToBarrier(Barriers):
+    comes_last = True
+
+
+@scenario
+class Work(Scenario):
+    """A pool's worker, killed as it takes tasks and answers them; another takes its place."""
+
+    def __init__(self) -> None:
+        self.pool = ctx.Pool(1)
+
+    def play(self, index: int, passage: int) -> tuple[int, list[int]]:
+        (worker,) = self.pool._pool
+        tasks = [bytes(size) for size in (0, 10, 5 * KB, 70 * KB, 1 * KB)]
+        armed = self.pool.apply_async(_core.die_at, (index, passage))
+        results = [self.pool.apply_async(bytes, (task,)) for task in tasks]
+        passed = self.pool.apply_async(_core.kill_points)
+        found = [outcome(result, worker.pid) for result in (armed, *results, passed)]
+        for task, answer in zip(tasks, found[1:], strict=False):
+            assert answer is None or answer[0] == task, "not the answer of that task"
+        assert found.count(None) <= 1, "one kill, several tasks lost"
+        worker.join(0.3)
+        counts = [count for _, count in found[-1][0]] if found[-1] else []
+        return worker.exitcode or 0, counts
+
+    def check(self) -> None:
+        assert self.pool.map(abs, range(-20, 0), 1) == list(range(20, 0, -1))
+        self.pool.close()
+        self.pool.join()
+
+
+def outcome(result: Any, pid: int) -> tuple[Any] | None:
+    """What a task has answered; None if it was lost with the worker of that number."""
+    try:
+        return (result.get(SOON),)
+    except mpipc.WorkerLost as error:
+        assert (error.pid, error.exitcode) == (pid, -signal.SIGKILL), error
+        return None
+
+
 # -- the driver ----------------------------------------------------------------------------------
 
 
@@ -1659,29 +1791,9 @@ class Figures:
 def play(make: Callable[[], Scenario], index: int, passage: int) -> tuple[int, list[int]]:
     """Play a scenario; the exit status of the victim, and how often it passed each point."""
     world = make()
-    reader, writer = multiprocessing.connection.Pipe(False)
-
-    def live() -> None:
-        _core.die_at(index, passage)
-        world.victim()
-        writer.send([passed for _, passed in _core.kill_points()])
-
-    victim = ctx.Process(target=live)
-    victim.start()
-    writer.close()
-    world.beside()
-    victim.join(SOON)
-    hung = victim.exitcode is None
-    if hung:
-        victim.kill()
-        victim.join()
-    passed = []
-    if victim.exitcode == 0:
-        passed = reader.recv()
-    reader.close()
-    assert not hung, "the victim hung"
+    found = world.play(index, passage)
     world.check()
-    return victim.exitcode, passed
+    return found
 
 
 def passages(count: int) -> Iterator[int]:
