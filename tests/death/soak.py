@@ -2,8 +2,10 @@
 
     python tests/death/soak.py --kills 20000
     python tests/death/soak.py --queue JoinableQueue --redeliver
-    python tests/death/soak.py --context mpipc-posix --queue SimpleQueue --without-locks
+    python tests/death/soak.py --context mpipc-posix --queue SimpleQueue
+    python tests/death/soak.py --context mpipc-pipe --queue none    # only the lock
     python tests/death/soak.py --context stock          # for comparison: it hangs
+    python tests/death/soak.py --context faster-fifo    # its queue, if it is installed
 
 Each message has its producer's number, its own, and a checksum. Producers note how many puts have
 returned, consumers what they were given. In the end everything that was put is accounted for: each
@@ -43,7 +45,7 @@ PRODUCERS, CONSUMERS, LOCKERS = 3, 3, 2
 HEAD = struct.Struct("<III")  # producer, number, checksum of the rest
 ENTRY = struct.Struct("<III")  # producer, number, 1 if whole
 SIZES = (0, 10, 100, 1000, 4000, 5000, 20_000, 70_000)
-HUNG = 30.0  # seconds without a message
+HUNG = 30.0  # seconds in which nothing moves
 
 
 @dataclass
@@ -100,24 +102,38 @@ class Board:
         self._words[index] = value
 
 
+class FasterFifo:
+    """The queue of that package, without the time limits that it has by default."""
+
+    def __init__(self) -> None:
+        import faster_fifo
+
+        self._queue = faster_fifo.Queue(1 << 20)
+
+    def put(self, message: Any) -> None:
+        self._queue.put(message, timeout=1e6)
+
+    def get(self) -> Any:
+        return self._queue.get(timeout=1e6)
+
+
 class Soak:
     """The processes, what they share, and the ledger."""
 
     def __init__(
         self, context: str, kind: str, kills: int, seed: int, locks: bool, redeliver: bool
     ) -> None:
-        self.lockers = LOCKERS if locks else 0
         self.ctx = forking(context)
         self.figures = Figures(context, queue=kind)
         self.target = kills
         self.random = random.Random(seed)
-        # Places in a bounded queue that a killed process held come back with shm only.
-        bounded = context == "mpipc-shm" and kind != "SimpleQueue"
-        options: dict[str, Any] = {"redeliver": True} if redeliver else {}
-        self.queue = getattr(self.ctx, kind)(*[40] * bounded, **options)
         self.tasks = kind == "JoinableQueue"
         self.redeliver = redeliver
         self.killed: set[int] = set()  # consumers
+        self.workers = {"produce": PRODUCERS, "consume": CONSUMERS, "hold": LOCKERS if locks else 0}
+        if kind == "none":
+            self.workers.update(produce=0, consume=0)
+        self.queue: Any = self.new_queue(context, kind)
         self.lock = self.ctx.Lock()
         # For each producer there ever was, how many of its puts have begun and have returned.
         self.begun = Board(kills + 100)
@@ -128,6 +144,16 @@ class Soak:
         self.producers = 0
         self.folder = tempfile.TemporaryDirectory()
         self.living: dict[Any, str] = {}  # what each does
+
+    def new_queue(self, context: str, kind: str) -> Any:
+        if context == "faster-fifo":
+            return FasterFifo()
+        if kind == "none":
+            return None
+        # Places in a bounded queue that a killed process held come back with shm only.
+        bounded = context == "mpipc-shm" and kind != "SimpleQueue"
+        options: dict[str, Any] = {"redeliver": True} if self.redeliver else {}
+        return getattr(self.ctx, kind)(*[40] * bounded, **options)
 
     # -- what the processes do -------------------------------------------------------------------
 
@@ -202,7 +228,7 @@ class Soak:
         self.living[process] = kind
 
     def run(self) -> Figures:
-        for kind, count in (("produce", PRODUCERS), ("consume", CONSUMERS), ("hold", self.lockers)):
+        for kind, count in self.workers.items():
             for _ in range(count):
                 self.start(kind)
         taken, since = 0, time.monotonic()
@@ -224,8 +250,9 @@ class Soak:
             victim.close()
             self.figures.kills += 1
             self.start(kind)
-            if self.state[1] != taken:
-                taken, since = self.state[1], time.monotonic()
+            moved = self.state[1] if self.queue else self.turns[0]
+            if moved != taken:
+                taken, since = moved, time.monotonic()
             elif time.monotonic() - since > HUNG:
                 self.figures.hangs += 1
                 break
@@ -289,7 +316,8 @@ class Soak:
 
 def forking(context: str) -> Any:
     """The context of that name, which forks."""
-    return multiprocessing.get_context("fork" if context == "stock" else f"{context}-fork")
+    ours = context.startswith("mpipc-")
+    return multiprocessing.get_context(f"{context}-fork" if ours else "fork")
 
 
 def arguments(about: str) -> argparse.ArgumentParser:
@@ -322,18 +350,14 @@ def conclude(soak: Callable[[], Outcome], options: argparse.Namespace) -> int:
 
 def main() -> int:
     parser = arguments("Kill processes at random; keep a ledger.")
-    kinds = ("Queue", "SimpleQueue", "JoinableQueue")
+    kinds = ("Queue", "SimpleQueue", "JoinableQueue", "none")
     parser.add_argument("--queue", default="Queue", choices=kinds)
     parser.add_argument(
         "--redeliver",
         action="store_true",
         help="a JoinableQueue that hands on what the killed had in hand",
     )
-    parser.add_argument(
-        "--without-locks",
-        action="store_true",
-        help="no holders of a lock: most mechanisms lose a lock with its holder, as stock does",
-    )
+    parser.add_argument("--without-locks", action="store_true", help="no holders of a lock")
     options = parser.parse_args()
     if options.redeliver and options.queue != "JoinableQueue":
         parser.error("--redeliver is an option of --queue JoinableQueue")
