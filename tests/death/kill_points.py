@@ -1750,7 +1750,9 @@ class Work(Scenario):
         for task, answer in zip(tasks, found[1:], strict=False):
             assert answer is None or answer[0] == task, "not the answer of that task"
         assert found.count(None) <= 1, "one kill, several tasks lost"
-        worker.join(0.3)
+        # It may come that often only later.
+        outcome(self.pool.apply_async(_core.die_at, (0, NEVER)), worker.pid)
+        worker.join(0.1)
         counts = [count for _, count in found[-1][0]] if found[-1] else []
         return worker.exitcode or 0, counts
 
