@@ -961,3 +961,19 @@ class LoadDies:
 
     def __reduce__(self) -> Any:
         return die, ()
+
+
+def stamp(_: object) -> float:
+    """When it is called."""
+    return time.monotonic()
+
+
+class Counting:
+    """A function that counts its calls."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, *_: object) -> int:
+        self.calls += 1
+        return self.calls

@@ -470,7 +470,7 @@ cdef int put_message(Chan* c, Bell* bell, const Message* message, uint32_t* page
         rec.page = fresh
         kill_point("put: jump written")
         position = rec.size
-    call = h.get_given != h.get_called
+    call = h.get_given != h.get_called and not c.quiet
     if call or h.bells == 0:
         store64(&h.rung_at, monotonic_ns())
         store32(&h.rung_on, sched_getcpu())
@@ -804,16 +804,23 @@ cdef int wait_on_tail(Chan* c, Bell* bell, int64_t deadline) noexcept nogil:
 
 cdef void pass_on(Chan* c, Bell* bell) noexcept nogil:
     """Somebody who was woken leaves the message where it is: wake the next sleeper in its place."""
-    cdef bint call
+    wake_takers(c, bell, 1)
+
+
+cdef void wake_takers(Chan* c, Bell* bell, uint32_t most) noexcept nogil:
+    """Wake sleepers, for as many messages as wait. Killed before: they look when a slice ends."""
+    cdef uint32_t call, given
     if channel_lock(c, bell, True) != OK:
         return
-    call = count_between(c.h.head, c.h.tail) != 0 and c.h.get_given != c.h.get_called
+    given = c.h.get_given
+    call = min(count_between(c.h.head, c.h.tail), given - c.h.get_called)
+    call = min(call, most)
     if call:
-        c.h.get_called += 1
+        c.h.get_called += call
         kill_point("pass on: the next called")
     channel_unlock(c)
-    if call:
-        futex_wake(low_half(&c.h.tail), 1)
+    if call and futex_wake(low_half(&c.h.tail), call) < call:
+        call_all(c, bell, &c.h.get_called, given)
 
 
 cdef int wait_room(Chan* c, Bell* bell, uint64_t size, bint lonely,

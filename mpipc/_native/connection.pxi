@@ -37,7 +37,7 @@ cdef int send_message(Chan* c, Door door, const Message* message, int64_t deadli
                 r = put_message(c, &door.bell, message, &page, False)
             if r == OK:
                 page = 0
-                if size > HOLDING and c.maxbytes:
+                if size > HOLDING and c.maxbytes and deadline:
                     r = PAUSED
                     while r == PAUSED:
                         r = sleep_for_room(c, door, 0, deadline)
@@ -518,7 +518,8 @@ cdef class QueueEnds:
             raise BrokenPipeError(EPIPE, os_strerror(EPIPE))
         return r
 
-    cdef object take(self, int64_t deadline):
+    cdef object take(self, int64_t deadline, uint64_t* size=NULL):
+        """The oldest item; its bytes are added to `size`."""
         cdef char buffer[4096]
         cdef Taken taken
         cdef Chan* c = self.channel()
@@ -526,6 +527,8 @@ cdef class QueueEnds:
         if self.door.bell.read_fd >= 0:
             r = receive(c, self.door, buffer, &taken, deadline)
         if r == OK:
+            if size != NULL:
+                size[0] += taken.size
             return decode(self.segment, c, self.door, &taken)
         if r == TIMED_OUT:
             raise Empty
@@ -552,7 +555,15 @@ cdef class QueueEnds:
         return items
 
 
+cdef uint32_t LONGEST_RUN = 32
+cdef int AT_END = 100
+cdef int UNPICKLABLE = 101
+
+
 cdef class SimpleQueueCore(QueueEnds):
+
+    cdef object held        # what _put_some() has drawn and not yet put
+    cdef object error       # why it cannot
 
     @cython.always_allow_keywords(True)
     def put(self, obj):
@@ -579,7 +590,99 @@ cdef class SimpleQueueCore(QueueEnds):
         """Wait for an item, then take all that wait; see ``Queue.get_many``."""
         return self.take_many(max, NEVER)
 
-    # What a pool needs to know which task a killed worker had.
+    # What a pool needs so that any thread may put its tasks and take its answers. A signal handler
+    # that raises comes before or after each of them, never between drawing an item and putting it,
+    # or between taking one and keeping it.
+
+    def _put_some(self, items, dict numbers, uint32_t most):
+        """Put items of an iterator until `most` items wait, or there is no room; never waits.
+
+        An item is a tuple; its second element is the key in `numbers` for the item's number, see
+        _claim(). One that cannot be pickled stays the next, see _held(), until _drop(). One thread
+        at a time.
+
+        Returns
+        -------
+        bool or Exception
+            Whether the iterator is at its end, and all is put; or why an item cannot be pickled.
+        """
+        cdef Chan* c = self.channel()
+        cdef uint32_t run = 1
+        cdef int r = OK
+        while r == OK:
+            # The first at once, then ever more before anybody is woken for them.
+            c.quiet = True
+            try:
+                r = self.put_run(items, numbers, most, run)
+            finally:
+                c.quiet = False
+                with nogil:
+                    wake_takers(c, &self.door.bell, COUNT_MASK)
+            run = min(2 * run, LONGEST_RUN)
+        if r == UNPICKLABLE:
+            error, self.error = self.error, None
+            return error
+        return r == AT_END
+
+    cdef int put_run(self, items, dict numbers, uint32_t most, uint32_t run) except -100:
+        """OK, AT_END of the iterator, WOULD_BLOCK or UNPICKLABLE."""
+        cdef Chan* c = self.channel()
+        cdef Draft draft
+        cdef Codec codec
+        cdef uint32_t i
+        for i in range(run):
+            if self.held is None:
+                if waiting(c) >= most:
+                    return WOULD_BLOCK
+                self.held = next(items, None)
+                if self.held is None:
+                    return AT_END
+            try:
+                codec = encode(self.held, &draft, self.views)
+            except Exception as error:
+                self.error = error
+                return UNPICKLABLE
+            try:
+                numbers[self.held[1]] = number_of(load64_acquire(&c.h.tail))
+                if self.append(&draft.message, 0) != OK:
+                    return WOULD_BLOCK
+            finally:
+                release(codec)
+            self.held = None
+        return OK
+
+    def _held(self):
+        """The item that _put_some() has drawn and not put, or None."""
+        return self.held
+
+    def _drop(self):
+        """Forget that item."""
+        self.held = None
+
+    def _take_some(self, list items, Py_ssize_t most, timeout=None):
+        """Append up to `most` items that are there to `items`; wait for the first.
+
+        Returns
+        -------
+        int
+            How many; 0 after the timeout.
+        """
+        cdef Chan* c = self.channel()
+        cdef Py_ssize_t n = 0
+        cdef uint64_t size = 0
+        if timeout is not None and not self._reader.poll(timeout):
+            return 0
+        # Large ones are best used while they are in the cache.
+        while n == 0 or n < most and size < LONG_COPY and waiting(c):
+            items.append(self.take(NEVER, &size))
+            n += 1
+        return n
+
+    def _next_number(self):
+        """The number of the item that is put next, see _claim()."""
+        return number_of(load64_acquire(&self.channel().h.tail))
+
+    # What it needs to know which task a killed worker had.
 
     def _put_at_once(self, obj):
         """As put(), but the queue may hold more than it should: nobody is waited for."""

@@ -105,6 +105,7 @@ ctypedef struct Chan:
     Spin put_spin
     int64_t inline_max      # bytes of a message up to which it lies within its chunk
     uint64_t head_seen      # by the last put that found a long backlog
+    bint quiet              # puts wake nobody for now
     uint64_t* claim         # where a take notes which message it is about to take, or NULL
     uint32_t taker          # where this process's tasks are noted, if it has any
 

@@ -22,9 +22,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from ..objects.pool import Pool
     from ..objects.sharedctypes import Array, RawArray, RawValue, Value
     from .shm_barrier import Barrier
+    from .shm_pool import Pool
 
 __all__ = [
     "Array",
@@ -170,7 +170,7 @@ def limits() -> dict[str, Any]:
 # Most processes never need them, and some load ctypes and more.
 LATER = {
     "Barrier": "mpipc.mechanisms.shm_barrier",
-    "Pool": "mpipc.objects.pool",
+    "Pool": "mpipc.mechanisms.shm_pool",
     **dict.fromkeys(["Array", "RawArray", "RawValue", "Value"], "mpipc.objects.sharedctypes"),
     "wrappers": "mpipc.mechanisms.shm_wrappers",
 }

@@ -20,7 +20,7 @@ from ..errors import WorkerLost
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Any
 
 __all__ = ["NUMBERS", "Outbox", "Pool", "Workers"]
@@ -136,21 +136,26 @@ class Workers(list["Any"]):
 
     def _fail(self, worker: Any, number: int) -> None:
         """Answer the task that an ended worker had in hand."""
-        # A copy in one step: other threads send and receive meanwhile.
-        for (job, i), (sent, func) in self._sent.copy().items():
-            if sent == number:
-                name = getattr(func, "__qualname__", None) or repr(func)
-                error = WorkerLost(
-                    f"worker {worker.pid} {ending(worker.exitcode)} while it had {name}() to do; "
-                    "that task may be half done, the pool goes on without it",
-                    worker.pid,
-                    worker.exitcode,
-                    name,
-                )
-                self._unsent.append((job, i, (False, error)))
+        for job, i, func in self._tasks_of(number):
+            name = getattr(func, "__qualname__", None) or repr(func)
+            error = WorkerLost(
+                f"worker {worker.pid} {ending(worker.exitcode)} while it had {name}() to do; "
+                "that task may be half done, the pool goes on without it",
+                worker.pid,
+                worker.exitcode,
+                name,
+            )
+            self._unsent.append((job, i, (False, error)))
         # The second time because what made no room may all have been received in between.
         self._send_answers()
         self._send_answers()
+
+    def _tasks_of(self, number: int) -> Iterator[tuple[int, int, Any]]:
+        """The job, index and function of the task of that number, unless it is answered."""
+        # A copy in one step: other threads send and receive meanwhile.
+        for (job, i), (sent, func) in self._sent.copy().items():
+            if sent == number:
+                yield job, i, func
 
     def _send_answers(self) -> None:
         """Send the answers of ours that are left, those for which there is memory."""

@@ -40,7 +40,8 @@ def test_a_word_is_clear_when_the_result_has_come(ctx):
             pool.apply(workers.square, (2,))
         pool.apply_async(workers.forever)
         holder_of(pool, 101)
-        assert list(pool._pool._sent.values()) == [(101, workers.forever)]
+        (result,) = pool._cache.values()
+        assert (result.sent, result.function) == ({0: 101}, workers.forever)
     pool.join()
 
 
@@ -94,7 +95,7 @@ def test_a_task_that_cannot_be_sent_has_no_number(ctx):
         for _ in range(2):
             with pytest.raises(NotImplementedError):
                 pool.apply(workers.identity, (workers.ReduceRaises(),))
-        assert not pool._pool._sent and pool._pool._number == 0
+        assert not pool._cache and pool._inqueue._next_number() == 1
         with pytest.raises(mpipc.WorkerLost):
             pool.apply_async(workers.die).get(SOON)
     pool.join()
