@@ -93,14 +93,16 @@ def drain(ctx: Any, count: int, message: object, size: int, views: bool = False)
 def drain_by_many(ctx: Any, count: int, producers: int, consumers: int) -> Sample:
     """Time how long small tuples take from some producers to some consumers."""
     queue = ctx.Queue(WAITING_ITEMS)
-    with Team(ctx) as takers, Team(ctx) as putters:
+    with Team(ctx) as takers:
         for _ in range(consumers):
             takers.add(take_until_none, queue)
-        for _ in range(producers):
-            putters.add(put_all, queue, (1, "two"), 1 + count // producers)
-        takers.go()
-        putters.go()
-        putters.results()
+        with Team(ctx) as putters:
+            for _ in range(producers):
+                putters.add(put_all, queue, (1, "two"), 1 + count // producers)
+            takers.go()
+            putters.go()
+            putters.results()
+        # Their processes have ended, and with them the threads by which stock's put() sends.
         for _ in range(consumers):
             queue.put(None)
         found = [result for result in takers.results() if result[2]]
