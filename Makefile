@@ -35,7 +35,7 @@ WATCHED_TESTS = $(wildcard tests/unit/test_core_*.py) $(foreach part,\
 RUNS ?= $(wildcard benchmarks/results/performance-*.json)
 MECHANISMS_JSON := benchmarks/results/mechanisms.json
 
-.PHONY: help demo test death faults fuzz interleavings sanitize sanitize-address,undefined
+.PHONY: help demo test death soak faults fuzz interleavings sanitize sanitize-address,undefined
 .PHONY: sanitize-thread compat compat-all compat-table lint check clean
 .PHONY: bench performance mechanisms-bench mechanisms-table instructions
 
@@ -44,6 +44,7 @@ help:
 	@echo 'make test   build into $(VENV), run the tests          (ARGS=... goes to pytest)'
 	@echo 'make compat run tests of CPython, compare with stock; compat-all runs them all'
 	@echo 'make death  kill a process at each step of the core   (ARGS=... goes to the script)'
+	@echo 'make soak   kill processes at random, keep a ledger   (ARGS=... goes to the scripts)'
 	@echo 'make faults make each system call of the core fail    (ARGS=... goes to the script)'
 	@echo 'make fuzz   overwrite shared memory at random          (ARGS=... goes to the script)'
 	@echo 'make interleavings   run the algorithms in every order of steps (ARGS=--short)'
@@ -62,6 +63,10 @@ test: $(VENV)/.with-cli,test
 death: $(VENV)/.with-dev
 	MPIPC_KILL_POINTS=1 $(RUN) setup.py --quiet build --build-base $(DEATH) --build-lib $(DEATH)/lib
 	PYTHONPATH=$(DEATH)/lib $(RUN) tests/death/kill_points.py $(ARGS)
+
+soak: $(VENV)/.with-test
+	$(RUN) tests/death/soak.py $(ARGS)
+	$(RUN) tests/death/soak_pool.py $(ARGS)
 
 faults: $(VENV)/.with-dev
 	MPIPC_FAULTS=1 $(RUN) setup.py --quiet build --build-base $(FAULTS) --build-lib $(FAULTS)/lib

@@ -18,6 +18,7 @@ SANITIZED = [
 
 
 def extension(name: str) -> Extension:
+    for_tests = [(name, "1") for name in FOR_TESTS if os.environ.get(name)]
     return Extension(
         f"mpipc.{name}",
         sources=[f"mpipc/{name}.pyx"],
@@ -25,9 +26,10 @@ def extension(name: str) -> Extension:
         depends=sorted(glob("mpipc/_native/*")),
         # Shared memory is read under several struct types; strict aliasing forbids that.
         extra_compile_args=["-std=gnu11", "-O3", "-g0", "-fno-strict-aliasing", "-Wall"]
+        + (["-O1"] if for_tests else [])
         + (SANITIZED if SANITIZER else []),
         extra_link_args=SANITIZED if SANITIZER else [],
-        define_macros=[(name, "1") for name in FOR_TESTS if os.environ.get(name)],
+        define_macros=for_tests,
     )
 
 

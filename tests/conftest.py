@@ -20,6 +20,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 import workers
 
 METHODS = ("fork", "spawn", "forkserver")
+# Objects reach a child of the fork server as they reach a spawned one. These tests are about the
+# processes themselves; the others run there when asked for, by -m thorough or --start-method.
+ABOUT_PROCESSES = {"process", "lifetime", "pool", "futures", "executor", "manager", "signals"}
 _STDERR = pytest.StashKey[int]()
 
 
@@ -63,8 +66,18 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "context_name" in metafunc.fixturenames:
         family = metafunc.config.getoption("context")
-        methods = metafunc.config.getoption("start_method") or METHODS
-        metafunc.parametrize("context_name", [f"{family}-{method}" for method in methods])
+        asked_for = metafunc.config.getoption("start_method")
+        usual = asked_for or metafunc.module.__name__.removeprefix("test_") in ABOUT_PROCESSES
+        metafunc.parametrize(
+            "context_name",
+            [
+                pytest.param(
+                    f"{family}-{method}",
+                    marks=() if usual or method != "forkserver" else pytest.mark.thorough,
+                )
+                for method in asked_for or METHODS
+            ],
+        )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
