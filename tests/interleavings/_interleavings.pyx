@@ -79,6 +79,10 @@ cdef bint hangs_up() noexcept nogil:
     return S.readers <= 1 or S.writers <= 1
 
 
+cdef inline bint was_killed(int t) noexcept nogil:
+    return S.fiber[t].state == KILLED
+
+
 include "programs.pxi"
 
 

@@ -38,6 +38,10 @@ cdef bint hangs_up() noexcept nogil:
     return False
 
 
+cdef inline bint was_killed(int t) noexcept nogil:
+    return False
+
+
 include "programs.pxi"
 
 

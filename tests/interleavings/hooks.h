@@ -42,6 +42,7 @@ static int model_ppoll(struct pollfd *fds, unsigned long n, const struct timespe
 static int model_ioctl(int fd, unsigned long request, int *out);
 static int model_clock_gettime(int clock, struct timespec *out);
 static int model_sched_getaffinity(int pid, size_t size, cpu_set_t *out);
+static int model_sched_getcpu(void);
 static int model_sched_yield(void);
 static int really_check_signals(void) { return PyErr_CheckSignals(); }
 
@@ -58,7 +59,7 @@ static int really_check_signals(void) { return PyErr_CheckSignals(); }
 #define clock_gettime(clock, out) model_clock_gettime(clock, out)
 #define sched_getaffinity(pid, size, out) model_sched_getaffinity(pid, size, out)
 #define sched_yield() model_sched_yield()
-#define sched_getcpu() 0
+#define sched_getcpu() model_sched_getcpu()
 /* The fibers share the interpreter lock of their one thread. */
 #define PyEval_SaveThread() NULL
 #define PyEval_RestoreThread(state) ((void)(state))

@@ -2,7 +2,8 @@
 #
 # The operations are what the classes of the core do around its functions, but for signals. The same
 # programs run under the scheduler (_interleavings.pyx) and on real threads (_stress.pyx). Whichever
-# includes this defines violation(), begins(), ends(), ends_late(), close_end() and hangs_up().
+# includes this defines violation(), begins(), ends(), ends_late(), close_end(), hangs_up() and
+# was_killed().
 
 cdef enum:
     THREADS = 6                 # the last stands for whoever prepares, and looks afterwards
@@ -13,7 +14,7 @@ cdef enum:
 cdef enum Code:
     PUT, GET, GET_ALL, POLL, EXPOSE, SELECT, TASK_DONE, JOIN, CLOSE_READ, CLOSE_WRITE,
     SECTION, ACQUIRE, RELEASE, UNDO_ACQUIRE, UNDO_RELEASE, WAIT, NOTIFY, NOTIFY_ALL,
-    DO_EVENT_WAIT, DO_EVENT_SET, DO_EVENT_CLEAR, SIZE, RACE
+    DO_EVENT_WAIT, DO_EVENT_SET, DO_EVENT_CLEAR, SIZE, RACE, PUT_QUIETLY, SHUT_DOWN
 
 CODES = {"put": PUT, "get": GET, "get_all": GET_ALL, "poll": POLL, "expose": EXPOSE,
          "select": SELECT, "task_done": TASK_DONE, "join": JOIN, "close_read": CLOSE_READ,
@@ -21,7 +22,7 @@ CODES = {"put": PUT, "get": GET, "get_all": GET_ALL, "poll": POLL, "expose": EXP
          "undo_acquire": UNDO_ACQUIRE, "undo_release": UNDO_RELEASE, "wait": WAIT,
          "notify": NOTIFY, "notify_all": NOTIFY_ALL, "event_wait": DO_EVENT_WAIT,
          "event_set": DO_EVENT_SET, "event_clear": DO_EVENT_CLEAR,
-         "size": SIZE, "race": RACE}
+         "size": SIZE, "race": RACE, "put_quietly": PUT_QUIETLY, "shut_down": SHUT_DOWN}
 
 ctypedef struct Op:
     int code
@@ -63,6 +64,7 @@ ctypedef struct World:
 cdef World w
 cdef unsigned char put_done[THREADS][MOST_MESSAGES]
 cdef unsigned char got[THREADS][MOST_MESSAGES]
+cdef unsigned char taker_of[THREADS][MOST_MESSAGES]
 
 
 cdef inline int64_t until(int64_t timeout) noexcept nogil:
@@ -76,6 +78,7 @@ cdef inline unsigned char fill_of(int t, int number) noexcept nogil:
 cdef int put_one(int t, int64_t size, int64_t deadline):
     """A message of at least 8 bytes, that says who put it as which."""
     cdef Piece piece
+    cdef Message message
     cdef int number = w.put_begun[t], r
     cdef char* text = w.text[t]
     size = min(max(size, 8), BIGGEST)
@@ -84,8 +87,12 @@ cdef int put_one(int t, int64_t size, int64_t deadline):
     (<uint32_t*>text)[1] = number
     piece.data = text
     piece.size = size
+    message.pieces = &piece
+    message.count = 1
+    message.form = FORM_BYTES
+    message.size = size
     w.put_begun[t] += 1
-    r = send_pieces(w.chan[t], <Door>w.door[t], &piece, 1, size, deadline)
+    r = send_message(w.chan[t], <Door>w.door[t], &message, deadline)
     if r == OK:
         put_done[t][number] = 1
     elif r == HUNG_UP:
@@ -94,7 +101,10 @@ cdef int put_one(int t, int64_t size, int64_t deadline):
 
 
 cdef void note(int t, const char* text, uint64_t size) noexcept nogil:
-    """A message was taken: is it whole, the only one, and in order?"""
+    """A message was taken: is it whole, the only one, and in order?
+
+    Only one that is redelivered may come again, and late: its taker was killed.
+    """
     cdef uint32_t sender = (<uint32_t*>text)[0], number = (<uint32_t*>text)[1]
     cdef uint64_t i
     cdef unsigned char fill = fill_of(sender, number)
@@ -107,9 +117,11 @@ cdef void note(int t, const char* text, uint64_t size) noexcept nogil:
             return
     got[sender][number] += 1
     if got[sender][number] > 1:
-        violation(b"a message came twice")
-    if <int>number < w.last_seen[t][sender]:
+        if not w.flags & CHANNEL_REDELIVER or not was_killed(taker_of[sender][number]):
+            violation(b"a message came twice")
+    elif <int>number < w.last_seen[t][sender] and not w.flags & CHANNEL_REDELIVER:
         violation(b"messages in another order than they were put")
+    taker_of[sender][number] = t
     w.last_seen[t][sender] = number
 
 
@@ -125,6 +137,36 @@ cdef int get_one(int t, int64_t deadline):
     if r == OK and taken.page:
         take_done(w.chan[t], &(<Door>w.door[t]).bell, taken.page)
     return r
+
+
+# Exceptions are for the scheduler's programs only: real threads there have no interpreter.
+
+cdef int put_or_end(int t, int64_t size, int64_t deadline):
+    try:
+        return put_one(t, size, deadline)
+    except ShutDown:
+        return SHUT
+
+
+cdef int get_or_end(int t, int64_t deadline):
+    try:
+        return get_one(t, deadline)
+    except ShutDown:
+        w.taking[t] = 0
+        return SHUT
+
+
+cdef bint put_quietly(int t, int64_t count):
+    """As ConnectionCore._put_some: as many as there is room for, and who sleeps is woken at last."""
+    cdef Chan* c = w.chan[t]
+    cdef int r = OK
+    c.quiet = True
+    while count and r == OK:
+        r = put_one(t, 0, 0)
+        count -= 1
+    c.quiet = False
+    wake_takers(c, &(<Door>w.door[t]).bell, COUNT_MASK)
+    return r == OK
 
 
 cdef int select_one(int t):
@@ -204,26 +246,29 @@ cdef bint perform(int t, Op* op):
     cdef int r = OK, i, seen
     begins(t, deadline)
     if op.code == PUT:
+        if op.timeout == -2:
+            r = put_or_end(t, op.arg, deadline)
+            if r != OK:
+                ends_late(t)
+            return r == OK or r == HUNG_UP or r == SHUT
         r = put_one(t, op.arg, deadline)
-        if r == HUNG_UP:
-            ends_late(t)
-        return r == OK or r == TIMED_OUT and op.timeout >= 0 or r == HUNG_UP and op.timeout == -2
+        return r == OK or r == TIMED_OUT and op.timeout >= 0
+    elif op.code == PUT_QUIETLY:
+        return put_quietly(t, op.arg)
     elif op.code == GET:
         r = get_one(t, deadline)
-        if r == HUNG_UP:                # noticed when a slice of sleep is over, if not before
-            ends_late(t)
         if op.arg:                      # there is one
             return r == OK
-        return r == OK or r == TIMED_OUT and op.timeout >= 0 or r == HUNG_UP and op.timeout == -2
+        return r == OK or r == TIMED_OUT and op.timeout >= 0
     elif op.code == SIZE:
         return <int64_t>waiting(c) <= op.arg
     elif op.code == GET_ALL:
         while r == OK:
-            r = get_one(t, NEVER)
+            r = get_or_end(t, NEVER)
             if r == OK:
                 ends(t)
-        ends_late(t)
-        return r == HUNG_UP
+        ends_late(t)                    # noticed when a slice of sleep is over, if not before
+        return r == HUNG_UP or r == SHUT
     elif op.code == POLL:
         return await_message(c, <Door>w.door[t], deadline) or op.timeout >= 0
     elif op.code == EXPOSE:
@@ -232,10 +277,14 @@ cdef bint perform(int t, Op* op):
         return select_one(t) == OK
     elif op.code == TASK_DONE:
         r = task_finish(c, bell)
-        return r == OK or r == WOULD_BLOCK and op.timeout >= 0
+        return r == OK or (r == WOULD_BLOCK or r == NOT_OURS) and op.timeout >= 0
+    elif op.code == SHUT_DOWN:
+        return channel_shut(c, bell) == OK
     elif op.code == JOIN:
         while wait_tasks(c) != OK:
-            if task_lost(c, bell, &dead, &tasks) != WOULD_BLOCK:
+            if w.flags & CHANNEL_REDELIVER:
+                look_for_dead(c, bell, False)
+            elif task_lost(c, bell, &dead, &tasks) != WOULD_BLOCK:
                 return op.timeout >= 0
         return True
     elif op.code == CLOSE_READ:
@@ -369,7 +418,9 @@ cdef void reset_world() noexcept nogil:
         w.chans[t].maxsize = w.maxsize
         w.chans[t].maxbytes = w.maxbytes
         w.chans[t].maxpages = 1 << 13
+        w.chans[t].inline_max = -1 if w.flags & CHANNEL_REDELIVER else INLINE_MAX
         w.chans[t].head_seen = 0
+        w.chans[t].quiet = False
         w.chans[t].claim = NULL
         w.chans[t].taker = 0
         spin_start(&w.chans[t].get_spin)
@@ -393,8 +444,9 @@ cdef void reset_world() noexcept nogil:
 
 
 cdef const char* tiling(Chan* c) noexcept nogil:
-    """Valid between any two stores."""
+    """Valid between any two stores. `c` is nobody's but whose who looks."""
     cdef uint32_t page = 1
+    c.reached = c.h.npages
     while page < c.h.npages:
         if not tiles(c, page):
             return b"the extents do not tile the memory"
@@ -449,15 +501,16 @@ cdef const char* look_at_messages(int killed, int taking) noexcept:
             left += put_done[t][number] == 1 and not got[t][number]
     if not killed and <int>waiting(c) != left and not hangs_up():
         return b"the count of messages is wrong"
-    while get_one(THREADS - 1, 0) == OK:
-        pass
+    while get_or_end(THREADS - 1, 0) == OK:
+        if w.flags & CHANNEL_REDELIVER:
+            task_finish(c, &(<Door>w.door[THREADS - 1]).bell)
     for t in range(THREADS):
         for number in range(w.put_begun[t]):
             if put_done[t][number] == 1 and not got[t][number]:
                 missing += 1
             if put_done[t][number] == 0 and got[t][number] and not killed:
                 return b"a message came that nobody has put"
-    if missing > taking:
+    if missing > (0 if w.flags & CHANNEL_REDELIVER else taking):
         return b"a message is lost"
     if count_between(c.h.head, c.h.tail) or c.h.backlog:
         return b"the channel is not empty, or its backlog is wrong"

@@ -30,6 +30,7 @@ size_of_one = do("size")
 get_all, poll, select = do("get_all"), do("poll"), do("select")
 expose, task_done, join = do("expose"), do("task_done"), do("join")
 close_read, close_write = do("close_read"), do("close_write")
+shut_down, put_three_quietly = do("shut_down"), do("put_quietly", arg=3)
 section = do("section")
 acquire, release = do("acquire"), do("release")
 undo_acquire, undo_release = do("undo_acquire"), do("undo_release")
@@ -63,6 +64,8 @@ PROGRAMS: dict[str, Program] = {
     "MELEE": program(*[[put(), get()]] * 5, maxsize=2),
     "MELEE_LARGE": program(*[[put(LARGE), get(), put(LARGER), get()]] * 4),
     "MELEE_POLLS": program(*[[put(), do("poll", 300 * MS), get()]] * 4, slices=True),
+    "QUIET": program([put_three_quietly], [get(), get()], [get()]),
+    "QUIET_BESIDE_ANOTHER": program([do("put_quietly", arg=2)], [put()], [get(), get()], [get()]),
     # -- bounds
     "BOUNDED": program([put(), put()], [get(), get()], maxsize=1),
     "BOUNDED_SIZE": program([put(), put()], [get(), get()], [size_of_one] * 2, maxsize=1),
@@ -94,6 +97,10 @@ PROGRAMS: dict[str, Program] = {
     ),
     "READER_CLOSED": program(
         [put(), put(SMALL, OR_END)], [get(), close_read], maxsize=1, ends={0: "w", 1: "r"}
+    ),
+    "SHUT_DOWN": program([put(), shut_down], [get_all], [get_all]),
+    "SHUT_DOWN_BOUNDED": program(
+        [put(LARGE, OR_END), put(SMALL, OR_END)], [shut_down], [get_all], maxsize=1
     ),
     # -- large messages: extents split, merged, grown
     "LARGE": program([put(LARGE), put(LARGER)], [get(), get()]),
@@ -192,6 +199,14 @@ PROGRAMS: dict[str, Program] = {
         joinable=True,
         kills=1,
     ),
+    "KILLED_REDELIVERED": program(
+        [put(), put(LARGE)], *[[get(300 * MS), do("task_done", 0)]] * 2, redeliver=True, kills=1
+    ),
+    "KILLED_AND_JOINED": program(
+        [put(), put(), join], *[[get(300 * MS), do("task_done", 0)] * 2] * 2, redeliver=True,
+        kills=1, victims=[1],
+    ),
+    "KILLED_QUIET": program([put_three_quietly], [get(300 * MS)], [get(300 * MS)], kills=1),
 }
 
 # What is broken, in the order of scheduler.h, and the program that must show it.

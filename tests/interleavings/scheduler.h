@@ -630,6 +630,8 @@ static int model_sched_getaffinity(int pid, size_t size, cpu_set_t *out)
     return 0;
 }
 
+static int model_sched_getcpu(void) { return index_of(S.now) % S.cpus; }
+
 /* --- runs --------------------------------------------------------------------------------------- */
 
 /* An operation came to its end. */
