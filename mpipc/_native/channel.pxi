@@ -303,7 +303,7 @@ cdef int recover(Chan* c, Bell* bell) noexcept nogil:
     for i in range(FREE_LISTS):
         h.free_list[i] = 0
         kill_point("recover: a free list emptied")
-    h.hand = 0
+    store32(&h.hand, 0)
     kill_point("recover: the list of those in hand emptied")
     page = 1
     while page < h.npages:

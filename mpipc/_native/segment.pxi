@@ -172,7 +172,7 @@ cdef void list_push(Chan* c, uint32_t* first, uint32_t page) noexcept nogil:
     if inside(c, first[0]):
         extent_at(c, first[0]).list_prev = page
         kill_point("list: the first one told of the new")
-    first[0] = page
+    store32(first, page)            # of `hand` others look at it without the lock
     kill_point("list: begins with the new")
 
 
@@ -182,7 +182,7 @@ cdef void list_remove(Chan* c, uint32_t* first, uint32_t page) noexcept nogil:
         extent_at(c, e.list_prev).list_next = e.list_next
         kill_point("list: the one before told")
     else:
-        first[0] = e.list_next
+        store32(first, e.list_next)
     if inside(c, e.list_next):
         extent_at(c, e.list_next).list_prev = e.list_prev
         kill_point("list: the one after told")

@@ -203,8 +203,11 @@ PROGRAMS: dict[str, Program] = {
         [put(), put(LARGE)], *[[get(300 * MS), do("task_done", 0)]] * 2, redeliver=True, kills=1
     ),
     "KILLED_AND_JOINED": program(
-        [put(), put(), join], *[[get(300 * MS), do("task_done", 0)] * 2] * 2, redeliver=True,
-        kills=1, victims=[1],
+        [put(), put(), join],
+        *[[get(300 * MS), do("task_done", 0)] * 2] * 2,
+        redeliver=True,
+        kills=1,
+        victims=[1],
     ),
     "KILLED_QUIET": program([put_three_quietly], [get(300 * MS)], [get(300 * MS)], kills=1),
 }
@@ -229,6 +232,9 @@ MUTATIONS = [
     ("the dead leave no mark in the lock", "KILLED_PUTTING"),
     ("a merge does not say which extent is the last", "LARGE"),
     ("a freed extent is in no list", "LARGE"),
+    ("the puts of a quiet run wake nobody", "QUIET"),
+    ("what the dead have in hand is forgotten", "KILLED_REDELIVERED"),
+    ("shutdown does not say so", "SHUT_DOWN"),
 ]
 
 # On real threads, over and over; each round leaves things as they were. Threads that share a handle
@@ -245,7 +251,9 @@ STRESS: dict[str, Program] = {
     "BACK_AND_FORTH": program(*[[put(), do("poll", 1 * MS), get()]] * 4, shared=4),
     "SELECT": program([put(), put()], [select], [get()], exposed=True, shared=4),
     "EXPOSED": program([put(), put()], [expose, get(), get()]),
+    "QUIET": program([put_three_quietly], [get(), get()], [get()]),
     "TASKS": program([put(), put(), join], *[[get(), task_done]] * 2, joinable=True),
+    "REDELIVERED": program(*[[put(), put(LARGE), *[get(), task_done] * 2]] * 3, redeliver=True),
     "TIMEOUTS": program(
         [put(SMALL, 1 * MS), get(1 * MS)],
         [get(1 * MS), put(SMALL, 1 * MS)],
