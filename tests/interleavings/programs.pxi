@@ -157,7 +157,7 @@ cdef int get_or_end(int t, int64_t deadline):
 
 
 cdef bint put_quietly(int t, int64_t count):
-    """As ConnectionCore._put_some: as many as there is room for, and who sleeps is woken at last."""
+    """As ConnectionCore._put_some: as many as there is room for; who sleeps is woken at the end."""
     cdef Chan* c = w.chan[t]
     cdef int r = OK
     c.quiet = True

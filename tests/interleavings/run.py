@@ -82,7 +82,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("programs", nargs="*", metavar="PROGRAM", help="all, if none is named")
     parser.add_argument("--short", action="store_true", help="a minute or two in all")
-    parser.add_argument("--seconds", type=float, help="for each program; 10, or 1 with --short")
+    parser.add_argument("--seconds", type=float, help="for each program; 10, or 0.8 with --short")
     parser.add_argument("--preemptions", type=int, default=6, metavar="N", help="at most")
     parser.add_argument("--seed", type=int, default=0, help="of the schedules at random")
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep the figures")
@@ -95,7 +95,7 @@ def main() -> int:
         if len(options.programs) != 1:
             parser.error("--replay needs the one program")
         return replay(options.programs[0], options.replay, options.preemptions)
-    seconds = options.seconds or (1.0 if options.short else 10.0)
+    seconds = options.seconds or (0.8 if options.short else 10.0)
     figures: dict[str, Any] = {"programs": {}, "broken": {}}
     wrong = 0
     print(f"{'program':24}{'schedules':>12}{'steps':>14}  exhaustive to  violations")

@@ -65,6 +65,9 @@ enum {
     NO_RECOVERY,
     LAST_UNKNOWN,
     FREED_UNLISTED,
+    NO_WAKE_AFTER_QUIET,
+    HAND_FORGOTTEN,
+    SHUTDOWN_UNSAID,
     MUTATIONS,
 };
 
@@ -426,6 +429,7 @@ static int wake_is_broken(uint32_t *word)
     switch (S.mutation) {
     case NO_WAKE_AFTER_PUT: return !strcmp(done, "put: unlocked, nobody woken");
     case NO_WAKE_AFTER_TAKE: return !strcmp(done, "take: unlocked, nobody woken");
+    case NO_WAKE_AFTER_QUIET:
     case NO_PASSING_ON: return word == (uint32_t *)&h->tail && !strncmp(done, "unlock:", 7);
     case NO_WAKE_AT_UNLOCK: return !strcmp(done, "unlock: released, nobody woken");
     case NO_WAKE_AT_RELEASE: return !strcmp(done, "release: given, nobody woken");
@@ -440,6 +444,7 @@ static int wake_is_broken(uint32_t *word)
 static void break_step(const char *label)
 {
     static uint64_t before[FIBERS], after[FIBERS];
+    static int growing[FIBERS];
     struct channel *h = (struct channel *)S.memory;
     struct robust_list_head *robust = &S.now->robust;
     int i = index_of(S.now);
@@ -449,8 +454,19 @@ static void break_step(const char *label)
         *(uint32_t *)((char *)robust->list_op_pending + robust->futex_offset) = 0;
     if (S.mutation == LAST_UNKNOWN && !strcmp(label, "join: now the last"))
         h->last = 1;
-    if (S.mutation == FREED_UNLISTED && !strcmp(label, "list: begins with the new"))
-        memset(h->free_list, 0, sizeof h->free_list);
+    if (S.mutation == FREED_UNLISTED) { /* what has just grown is taken at once */
+        if (!strcmp(label, "grow: the last known")) {
+            growing[i] = 1;
+        } else if (!strcmp(label, "list: begins with the new")) {
+            if (!growing[i])
+                memset(h->free_list, 0, sizeof h->free_list);
+            growing[i] = 0;
+        }
+    }
+    if (S.mutation == HAND_FORGOTTEN && !strcmp(label, "hand: about to look for the dead"))
+        h->hand = 0;
+    if (S.mutation == SHUTDOWN_UNSAID && !strcmp(label, "shutdown: said so, nobody woken"))
+        h->shut = 0;
     if (S.mutation == COMMIT_LATE) {
         if (!strcmp(label, "lock: taken")) {
             before[i] = h->tail;
