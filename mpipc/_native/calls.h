@@ -20,6 +20,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -35,47 +36,60 @@
 typedef struct call_site {
     const char *call;
     const char *where; /* the C function */
+} call_site;
+
+typedef struct call_count {
     uint64_t passed;
     uint64_t failed;
-} call_site;
+} call_count;
 
 #ifdef MPIPC_FAULTS
 
 extern call_site __start_mpipc_calls[], __stop_mpipc_calls[];
+static call_count *call_counts; /* shared with forked children, who may not live to tell theirs */
 static call_site *faulty_site;
 static uint64_t faulty_passage;
 static int faulty_error, fault_lasts, fault_began;
 
+static inline call_site *first_call_site(void) { return __start_mpipc_calls; }
+static inline long call_site_count(void) { return __stop_mpipc_calls - __start_mpipc_calls; }
+static inline call_count count_of_call(long index) { return call_counts[index]; }
+
+__attribute__((constructor)) static void share_call_counts(void)
+{
+    call_counts = mmap(NULL, call_site_count() * sizeof(call_count), PROT_READ | PROT_WRITE,
+                       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (call_counts == MAP_FAILED)
+        abort();
+}
+
 static inline int call_fails(call_site *site)
 {
-    uint64_t passage = ++site->passed;
+    call_count *count = call_counts + (site - __start_mpipc_calls);
+    uint64_t passage = __atomic_add_fetch(&count->passed, 1, __ATOMIC_RELAXED);
     if (!faulty_site)
         return 0;
     if (site == faulty_site && passage == faulty_passage)
         fault_began = 1;
     else if (!fault_began || !fault_lasts || strcmp(site->call, faulty_site->call))
         return 0;
-    site->failed++;
+    __atomic_add_fetch(&count->failed, 1, __ATOMIC_RELAXED);
     errno = faulty_error;
     return 1;
 }
 
 #define CALL_SITE(name)                                                                            \
-    static call_site site __attribute__((section("mpipc_calls"), used, aligned(32))) = {           \
-        #name, __func__, 0, 0}
+    static call_site site __attribute__((section("mpipc_calls"), used, aligned(16))) = {           \
+        #name, __func__}
 #define CALL_OR(failure, name, ...)                                                                \
     ({ CALL_SITE(name); call_fails(&site) ? (failure) : name(__VA_ARGS__); })
 /* A close that reports an error has closed all the same. */
 #define CALL_AND_FAIL(name, ...)                                                                   \
     ({ CALL_SITE(name); int done = name(__VA_ARGS__); call_fails(&site) ? -1 : done; })
 
-static inline call_site *first_call_site(void) { return __start_mpipc_calls; }
-static inline long call_site_count(void) { return __stop_mpipc_calls - __start_mpipc_calls; }
 static inline void arm_call_site(long index, uint64_t passage, int error, int lasts)
 {
-    long i;
-    for (i = 0; i < call_site_count(); i++)
-        __start_mpipc_calls[i].passed = __start_mpipc_calls[i].failed = 0;
+    memset(call_counts, 0, call_site_count() * sizeof(call_count));
     fault_began = 0;
     faulty_passage = passage;
     faulty_error = error;
@@ -91,6 +105,7 @@ static inline void disarm_call_site(void) { faulty_site = NULL; }
 
 static inline call_site *first_call_site(void) { return NULL; }
 static inline long call_site_count(void) { return 0; }
+static inline call_count count_of_call(long index) { return (call_count){(uint64_t)index, 0}; }
 static inline void arm_call_site(long index, uint64_t passage, int error, int lasts)
 {
     (void)index; (void)passage; (void)error; (void)lasts;

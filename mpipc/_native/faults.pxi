@@ -2,10 +2,14 @@
 
 
 def call_sites():
-    """Of each place: the call, the function it is in, how often it was passed, how often failed."""
+    """Of each place: the call, the function it is in, how often it was passed, how often failed.
+
+    Counted are this process and those that it has forked.
+    """
     cdef call_site* first = first_call_site()
     cdef long i
-    return [(first[i].call.decode(), first[i].where.decode(), first[i].passed, first[i].failed)
+    return [(first[i].call.decode(), first[i].where.decode(),
+             count_of_call(i).passed, count_of_call(i).failed)
             for i in range(call_site_count())]
 
 

@@ -87,6 +87,7 @@ cdef void inherit(Hold* hold, uint32_t parent) noexcept nogil:
         # no memory to map the channel. Either way there is no child that could go on.
         write(2, LOST, strlen(LOST))
         kill(getpid(), SIGKILL)
+        _exit(128 + SIGKILL)        # where a filter forbids even that
 
 
 @cython.no_gc_clear

@@ -12,6 +12,7 @@ cdef extern from "_native/calls.h" nogil:
     pid_t getpid()
     int SIGKILL
     int kill "sys_kill"(pid_t pid, int sig)
+    void _exit(int status)
     int usable_cpus()
     int sched_getcpu "sys_sched_getcpu"()
     int sched_yield()
@@ -68,9 +69,11 @@ cdef extern from "_native/calls.h" nogil:
     ctypedef struct call_site:
         const char* call
         const char* where
+    ctypedef struct call_count:
         uint64_t passed
         uint64_t failed
     call_site* first_call_site()
     long call_site_count()
+    call_count count_of_call(long index)
     void arm_call_site(long index, uint64_t passage, int error, bint lasts)
     void disarm_call_site()
