@@ -40,12 +40,13 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "unit"))
 
+import numpy
 from core_memory import LINKED, LOCK, OWNER_DIED, PAGE
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 import mpipc
-from mpipc import OwnerDied
+from mpipc import OwnerDied, ShutDown
 
 ctx = mpipc.get_context("shm", start_method="fork", max_bytes=32 << 20)
 
@@ -81,6 +82,10 @@ CHANNEL = {
     "swept": (148, 4),
     "rung_at": (152, 8),
     "rung_on": (160, 4),
+    "hand": (164, 4),
+    "looked_at": (168, 8),
+    "takes": (176, 4),
+    "shut": (180, 4),
     "log": (276, 4),
     "log_head": (280, 8),
     "log_tasks": (288, 8),
@@ -90,9 +95,15 @@ CHANNEL = {
     **{f"taker[{i}].owner": (304 + 16 * i, 4) for i in (0, 1, 127, 128)},
     **{f"taker[{i}].tasks": (312 + 16 * i, 8) for i in (0, 1, 127, 128)},
 }
-EXTENT = {"desc": (0, 8), "epoch": (8, 4), "prev": (12, 4), "next_free": (16, 4)}
-EXTENT["prev_free"] = (20, 4)
-RECORD = {"size": (0, 8), "kind": (8, 4), "page": (12, 4)}
+RECORD = {"size": (0, 8), "kind": (8, 2), "form": (10, 2), "page": (12, 4)}
+EXTENT = {"desc": (0, 8), "epoch": (8, 4), "prev": (12, 4), "list_next": (16, 4)}
+EXTENT |= {"list_prev": (20, 4), "taken": (24, 4), "thread": (28, 4)}
+EXTENT |= {f"again {name}": (32 + offset, size) for name, (offset, size) in RECORD.items()}
+EXTENT |= {f"onward {name}": (48 + offset, size) for name, (offset, size) in RECORD.items()}
+EXTENT |= {f"heir[{i}]": (64 + 4 * i, 4) for i in (0, 1, 15)}
+# Behind the extent of an array.
+ARRAY = {"type": (128, 1), "order": (129, 1), "dimensions": (130, 2)}
+ARRAY |= {f"shape[{i}]": (136 + 8 * i, 8) for i in (0, 1, 6)}
 CONDITION = {"next": (0, 4), "crowd": (4, 4), "crowded": (8, 4)}
 CONDITION |= {f"slot[{i}]": (16 + 8 * i, 8) for i in (0, 1, 2, 60, 61)}
 UNDO = {"word": (0, 8), "log_value": (12, 4), "log_slot": (16, 8)}
@@ -132,13 +143,14 @@ def interrupt(*_: object) -> None:
 # A damaged record may hand out any bytes as a message: what the unpickler says of those.
 OF_PICKLES: tuple[type[Exception], ...] = (ValueError, TypeError, KeyError, IndexError)
 OF_PICKLES += (AttributeError, ImportError, UnpicklingError)
-OF_QUEUES = (*OF_PICKLES, queue_errors.Empty, queue_errors.Full)
+OF_QUEUES = (*OF_PICKLES, queue_errors.Empty, queue_errors.Full, ShutDown)
 
 
 def use_queue(queue: Any, watched: Watched) -> None:
     for call in (
         lambda: queue.put(b"y" * 9000, timeout=0.003),
-        lambda: queue.put(1, timeout=0.003),
+        lambda: queue.put((1, "two"), timeout=0.003),
+        lambda: queue.put(numpy.arange(3000), timeout=0.003),
         queue.segment.inspect,
         queue.qsize,
         queue.full,
@@ -154,6 +166,26 @@ def use_queue(queue: Any, watched: Watched) -> None:
     if hasattr(queue, "join"):
         watched(queue.task_done, ValueError)
         watched(queue.join)
+    watched(queue.shutdown)
+    watched(lambda: queue.put(1, timeout=0.003), *OF_QUEUES)
+    watched(lambda: queue.shutdown(immediate=True))
+    watched(lambda: queue.get(timeout=0.003), *OF_QUEUES)
+
+
+def use_views(queue: Any, watched: Watched) -> None:
+    """Forks while it looks into messages, lets them go there and here, and goes on."""
+    views = []
+    for _ in range(4):
+        watched(lambda: views.append(queue.get(timeout=0.003)), *OF_QUEUES)
+    pid = os.fork()
+    if not pid:
+        watched(lambda: views.clear())
+        watched(queue.segment.inspect)
+        os._exit(0)
+    status = os.waitpid(pid, 0)[1]
+    assert status in (0, signal.SIGKILL), f"the child ended with {status}"
+    views.clear()
+    use_queue(queue, watched)
 
 
 def use_pipe(ends: Any, watched: Watched) -> None:
@@ -227,6 +259,30 @@ def joinable_of(sizes: list[int], maxsize: int) -> Any:
     return queue
 
 
+def redelivering_of(sizes: list[int], maxsize: int) -> Any:
+    """One message is in this process's hand, one in that of a dead one, one may be back."""
+    queue = ctx.JoinableQueue(maxsize, redeliver=True)
+    for number, size in enumerate(sizes):
+        queue.put((number, b"x" * size))
+    for handed_back in (True, False):
+        pid = os.fork()
+        if not pid:
+            queue.get(timeout=1)
+            os.kill(os.getpid(), signal.SIGKILL)
+        os.waitpid(pid, 0)
+        if handed_back:
+            queue.empty()
+    queue.get(timeout=1)
+    return queue
+
+
+def views_of(sizes: list[int], maxsize: int) -> Any:
+    queue = ctx.Queue(maxsize, views=True)
+    for size in sizes:
+        queue.put(numpy.zeros(size, "b"))
+    return queue
+
+
 def fill(queue: Any, sizes: list[int]) -> Any:
     """With holes, so that there are free extents too."""
     queue.put(bytes(30_000))
@@ -295,6 +351,8 @@ def lock_memory(lock: Any) -> tuple[int, int, int]:
 KINDS = {
     "Queue": Kind(queue_of, channel_of, CHANNEL, use_queue, True),
     "JoinableQueue": Kind(joinable_of, channel_of, CHANNEL, use_queue, True),
+    "Redelivering": Kind(redelivering_of, channel_of, CHANNEL, use_queue, True),
+    "Views": Kind(views_of, channel_of, CHANNEL, use_views, True),
     "Pipe": Kind(pipe_of, channel_of, CHANNEL, use_pipe, True),
     "Lock": Kind(lambda *_: ctx.Lock(), lock_memory, WORD, use_lock),
     "RLock": Kind(lambda *_: ctx.RLock(), lock_memory, WORD, use_lock),
@@ -308,6 +366,8 @@ KINDS = {
         lambda *_: ctx.Barrier(2), lambda it: block_of(it._array.obj), BARRIER, use_barrier
     ),
 }
+
+OF_MESSAGES = [name for name, kind in KINDS.items() if kind.of_messages]
 
 NUMBERS = st.one_of(
     st.sampled_from([0, 1, 2, 3, 4, 12, 13, 16, 0x7FFFFFFF, LINKED, 0xFFFFFFFF, OWNER_DIED]),
@@ -329,12 +389,14 @@ class Damage:
 
 @st.composite
 def examples(draw: Any) -> tuple[str, list[int], int, bool, list[Damage]]:
-    kind = draw(st.sampled_from(["Queue", "Queue", "Queue", "Pipe", "JoinableQueue", *KINDS]))
+    kind = draw(st.sampled_from([*KINDS, *OF_MESSAGES, *OF_MESSAGES]))
     sizes = draw(st.lists(st.sampled_from([3, 900, 5000, 20_000, 90_000]), min_size=1, max_size=4))
     names = list(KINDS[kind].fields)
     if KINDS[kind].of_messages:
         names += [f"extent.{name}" for name in EXTENT for _ in range(4)]
         names += [f"record.{name}" for name in RECORD for _ in range(4)]
+    if kind == "Views":
+        names += [f"array.{name}" for name in ARRAY for _ in range(4)]
     names += ["any word"]
     damage = draw(
         st.lists(
@@ -359,7 +421,7 @@ def place(kind: Kind, hit: Damage, memory: mmap.mmap, start: int, length: int) -
     if hit.what in kind.fields:
         offset, size = kind.fields[hit.what]
         return start + offset, size
-    if part == "extent":
+    if part in ("extent", "array"):
         page = 1
         for _ in range(hit.nth):
             pages = int.from_bytes(
@@ -368,7 +430,8 @@ def place(kind: Kind, hit: Damage, memory: mmap.mmap, start: int, length: int) -
             if not 0 < pages < length // PAGE - page:
                 break
             page += pages
-        return start + page * PAGE + EXTENT[name][0], EXTENT[name][1]
+        offset, size = (EXTENT if part == "extent" else ARRAY)[name]
+        return start + page * PAGE + offset, size
     if part == "record":
         # The position of the first message that waits is in `head`.
         head = int.from_bytes(memory[start + 72 : start + 80], "little") >> 28 << 4
@@ -377,7 +440,7 @@ def place(kind: Kind, hit: Damage, memory: mmap.mmap, start: int, length: int) -
     if kind.of_messages:  # of the header, or of what heads an extent: messages' bytes are theirs
         word = hit.high % 1000 if hit.nth < 3 else 0
         page = 0 if hit.nth < 3 else 1 + hit.low % max(1, length // PAGE - 1)
-        offset = page * PAGE + 4 * (word if page == 0 else hit.high % 6)
+        offset = page * PAGE + 4 * (word if page == 0 else hit.high % 32)
     else:
         offset = hit.high % length // 4 * 4
     return start + offset, 4
