@@ -402,6 +402,11 @@ cdef inline char* payload(Chan* c, uint32_t page) noexcept nogil:
     return <char*>extent_at(c, page) + sizeof(extent)
 
 
+cdef inline int shut(Chan* c) noexcept nogil:
+    """What `shut` in a header means: nobody can shut a pipe down."""
+    return CORRUPT if c.flags & CHANNEL_WAITS_ON_FD else SHUT
+
+
 cdef int put_message(Chan* c, Bell* bell, const Message* message, uint32_t* page,
                      bint patient) noexcept nogil:
     """Append one message. OK, WOULD_BLOCK, BUSY, COPY or an error.
@@ -423,7 +428,7 @@ cdef int put_message(Chan* c, Bell* bell, const Message* message, uint32_t* page
     present = count_between(head, tail)
     if h.shut:
         channel_unlock(c)
-        return SHUT
+        return shut(c)
     if is_full(c, size):
         channel_unlock(c)
         return WOULD_BLOCK
@@ -573,7 +578,7 @@ cdef int take_message(Chan* c, Bell* bell, char* buffer, Taken* out,
     head = h.head
     tail = h.tail
     if count_between(head, tail) == 0:
-        r = SHUT if h.shut else WOULD_BLOCK
+        r = shut(c) if h.shut else WOULD_BLOCK
         channel_unlock(c)
         return r
     end = <uint64_t>h.npages << PAGE_SHIFT

@@ -8,7 +8,18 @@ import queue as queue_errors
 import random
 
 import pytest
-from core_memory import FIRST_RECORD, HEAD, LINKED, NPAGES, PAGE, READ_AT, TAIL, WRITE_AT, words
+from core_memory import (
+    FIRST_RECORD,
+    HEAD,
+    LINKED,
+    NPAGES,
+    PAGE,
+    READ_AT,
+    SHUT,
+    TAIL,
+    WRITE_AT,
+    words,
+)
 
 import mpipc
 from mpipc import SegmentCorrupt, ShutDown
@@ -73,6 +84,19 @@ def test_a_damaged_chunk_number_is_reported_or_harmless(queue, where):
             with pytest.raises(SegmentCorrupt):
                 queue.put(1)
     assert queue.get(timeout=5) == b"x" * 20_000
+
+
+def test_a_pipe_cannot_be_shut_down():
+    reader, writer = mpipc.get_context("shm", start_method="fork").Pipe(duplex=False)
+    with words(writer.segment) as memory:
+        memory.set32(SHUT, 1)
+    for call in (lambda: writer.send(1), reader.recv):
+        with pytest.raises(SegmentCorrupt, match="damaged"):
+            call()
+    with words(writer.segment) as memory:
+        memory.set32(SHUT, 0)
+    writer.send(1)
+    assert reader.recv() == 1
 
 
 def test_damage_is_found_by_recovery_too(queue):
