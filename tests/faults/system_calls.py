@@ -41,7 +41,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "unit"))
 
 import numpy
-from core_memory import LOCK, PAGE, assert_tiled, words
+from core_memory import HEIR, LOCK, PAGE, assert_tiled, words
 
 import mpipc
 from mpipc import SegmentCorrupt, ShutDown, _core
@@ -106,6 +106,7 @@ class Faults:
 
     def __init__(self, index: int, passage: int, error: int, lasting: bool) -> None:
         self.plan = (index, passage, error, lasting)
+        self.error = errno.errorcode.get(error)
         self.raised: Exception | None = None
         self.passed: list[int] = []
         self.failed: list[int] = []
@@ -611,22 +612,19 @@ def redeliver(faults: Faults) -> None:
     """What cannot be handed back, as no doorbell can be rung, is handed back by who looks next."""
     messages = [b"1", bytes(90 * KB)]
     queue = in_a_dead_hand(ctx, messages)
-    taken = done = 0
     with faults:
-        for message in messages:
-            try:
-                assert queue.get(timeout=0.02) == message
-            except queue_errors.Empty:
-                assert struck()
-                break
-            taken += 1
+        try:
+            assert queue.get(timeout=0.02) == messages[0]
+            del messages[0]
             queue.task_done()
-            done += 1
-    for message in messages[taken:]:
+        except queue_errors.Empty:
+            assert struck()
+    if queue.qsize():
+        assert connection.wait([queue._reader], 0), "not readable though messages wait"
+    for message in messages:
         assert queue.get(timeout=SOON) == message
-    for _ in messages[done:]:
+    while queue._unfinished():
         queue.task_done()
-    queue.join()
     assert not queue.segment.inspect()["takers"]
     queue.put(b"more")
     assert connection.wait([queue._reader], SOON) and queue.get(timeout=SOON) == b"more"
@@ -704,6 +702,12 @@ def intact(views: list[Any]) -> bool:
     return all(numpy.array_equal(view, numpy.arange(len(view))) for view in views)
 
 
+def held_in(queue: Any) -> list[int]:
+    """Where the extents begin that this process holds."""
+    extents = queue.segment.inspect()["extents"]
+    return [page * PAGE for page, _, holder in extents if holder == os.getpid()]
+
+
 def reuse(queue: Any) -> None:
     """Fill all memory that is free with something else."""
     for _ in range(20):
@@ -722,20 +726,26 @@ def fork_with_views(faults: Faults) -> None:
     queue = ctx.SimpleQueue(views=True)
     views = views_of(queue)
     status: list[int] = []
+    heirs: list[int] = []
 
     def let_go() -> None:
+        heirs.extend(memory.get32(where + HEIR) for where in held)
         _core.fail_no_more()
         views.clear()
         reuse(queue)
 
-    with stderr_read() as said, faults:
-        status.append(forked(lambda: intact(views), let_go))
+    with words(queue.segment) as memory:
+        held = held_in(queue)
+        with stderr_read() as said, faults:
+            status.append(forked(lambda: intact(views), let_go))
     if not status:
         assert faults.raised
     elif status[0] in KILLED:
         assert struck() and "killed while being forked" in said[0]
     else:
         assert status == [0], status
+        inherits = "pipe2" not in struck() and ("read" not in struck() or faults.error == "EINTR")
+        assert all(heirs) or not inherits, "the parent did not wait for its child"
     views.clear()
     queue.put(b"more")
     assert queue.get() == b"more"
@@ -748,8 +758,7 @@ def fork_of_the_lost(faults: Faults) -> None:
     queue = ctx.SimpleQueue(views=True)
     queue.put(numpy.arange(5 * KB))
     view = queue.get()
-    extents = queue.segment.inspect()["extents"]
-    held = next(page * PAGE for page, _, holder in extents if holder == os.getpid())
+    (held,) = held_in(queue)
     status = None
     with words(queue.segment) as memory:
         tag = memory.get32(held)

@@ -6,9 +6,10 @@ import gc
 import os
 import pickle
 import signal
+import time
 
 import pytest
-from core_memory import EXTENT_HEADER, PAGE, assert_tiled, words
+from core_memory import EXTENT_HEADER, HEIR, LOCK, PAGE, TID, assert_tiled, words
 
 import mpipc
 from mpipc import SegmentCorrupt
@@ -385,6 +386,31 @@ def test_the_child_of_a_killed_holder_keeps_its_view(queue):
     assert os.read(verdict, 10) == b"good"
     for fd in (ready, verdict, go):
         os.close(fd)
+
+
+def test_a_signal_does_not_end_the_wait_for_a_forked_child(queue):
+    """A child that is kept from the queue's lock inherits later; its parent waits until then."""
+    through(queue, numpy.arange(SIZE))
+    before = signal.signal(signal.SIGALRM, lambda *_: None)
+    with words(queue.segment) as memory:
+        locker = os.fork()
+        if not locker:
+            while memory.get32(LOCK) & TID != os.getpid():
+                time.sleep(0.001)
+            time.sleep(0.1)
+            memory.set32(LOCK, 0)
+            os._exit(0)
+        view = through(queue, numpy.arange(SIZE))
+        extents = queue.segment.inspect()["extents"]
+        (held,) = [page * PAGE for page, _, holder in extents if holder == os.getpid()]
+        memory.set32(LOCK, locker)
+        signal.setitimer(signal.ITIMER_REAL, 0.02)
+        child = os.fork()
+        if not child:
+            os._exit(0 if intact([view]) else 1)
+        assert memory.get32(held + HEIR), "the parent went on before its child held the message"
+    signal.signal(signal.SIGALRM, before)
+    assert os.waitpid(child, 0)[1] == os.waitpid(locker, 0)[1] == 0
 
 
 def test_forking_without_descriptors(queue):
