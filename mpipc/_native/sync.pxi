@@ -356,6 +356,24 @@ cdef class SemLock:
         self.count -= 1
         return 0
 
+    def _adopt(self):
+        """A taken unit that is nobody's is now held by this process. With undo=True only."""
+        self.hand(True)
+
+    def _disown(self):
+        """A unit that this process holds is nobody's, and outlives it. With undo=True only."""
+        self.hand(False)
+
+    cdef int hand(self, bint adopt) except -1:
+        cdef int r
+        if self.undo == NULL:
+            raise TypeError("this semaphore does not know who holds its units")
+        with nogil:
+            r = undo_hand(self.undo, adopt)
+        if r != OK:
+            raise failure(r, 0)
+        return 0
+
     def __enter__(self):
         self.take()
         return True

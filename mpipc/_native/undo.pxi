@@ -14,6 +14,8 @@
 # Units of the dead are given back in the same way, by those who find none to take: before they
 # sleep no more than a slice, they look who of the holders has died. Nobody needs to tell a kill
 # from a normal end, since an end gives back too, as System V's SEM_UNDO does.
+#
+# A unit may also be nobody's: taken, and in no slot. A message in a queue has such a one.
 
 
 cdef inline void undo_set(undo_table* u, uint32_t value) noexcept nogil:
@@ -128,10 +130,38 @@ cdef int undo_give(undo_table* u, uint32_t maxvalue) noexcept nogil:
     return OK
 
 
-cdef bint undo_reclaim(undo_table* u, uint32_t maxvalue) noexcept nogil:
-    """Give back what the dead hold; whether there was anything. About 10 us for each holder."""
-    cdef uint32_t owner, units, value, given = 0
+cdef int undo_hand(undo_table* u, bint adopt) noexcept nogil:
+    """Make a unit that is nobody's one of this process, or the other way round: OK or UNUSABLE.
+
+    It may come to be of this process before another, at work on the same, has let go of it. Where
+    the table is full this process has none, so that there is nothing to do.
+    """
+    cdef uint32_t units, value
     cdef int i
+    if undo_lock(u) != OK:
+        return UNUSABLE
+    i = undo_slot(u)
+    units = <uint32_t>u.slot[i] if i >= 0 else 0
+    value = <uint32_t>load64(&u.word) & VALUE
+    if i >= 0 and adopt:
+        if u.slot[i] == 0:
+            store64_release(&u.slot[i], <uint64_t>me() << 32)
+            kill_point("undo: slot claimed to adopt")
+        undo_log(u, i, units + 1, value)
+    elif units:
+        undo_log(u, i, units - 1, value)
+    robust_unlock(&u.lock)
+    return OK
+
+
+cdef bint undo_reclaim(undo_table* u, uint32_t maxvalue) noexcept nogil:
+    """Give back what the dead hold; whether there was anything. About 10 us for each holder.
+
+    Not what the living hold or could take now: somebody gave that back in a dead one's stead.
+    """
+    cdef uint32_t owner, units, given = 0
+    cdef uint64_t value, others
+    cdef int i, k
     if load32(&u.lock) & FUTEX_OWNER_DIED and undo_lock(u) == OK:
         robust_unlock(&u.lock)
     for i in range(UNDO_SLOTS):
@@ -140,8 +170,12 @@ cdef bint undo_reclaim(undo_table* u, uint32_t maxvalue) noexcept nogil:
             continue
         if <uint32_t>(u.slot[i] >> 32) == owner:
             value = <uint32_t>load64(&u.word) & VALUE
-            units = min(<uint32_t>u.slot[i], maxvalue - min(value, maxvalue))
-            undo_log(u, i, 0, value + units)
+            others = 0
+            for k in range(UNDO_SLOTS):
+                others += <uint32_t>u.slot[k] if k != i else 0
+            units = <uint32_t>min(<uint64_t><uint32_t>u.slot[i],
+                                  maxvalue - min(value + others, <uint64_t>maxvalue))
+            undo_log(u, i, 0, <uint32_t>value + units)
             given += units
         robust_unlock(&u.lock)
     if given:

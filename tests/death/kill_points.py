@@ -1482,6 +1482,31 @@ class UndoForNobody(Undo):
             self.semaphore.release()
 
 
+@scenario
+class AdoptUndo(Undo):
+    """One unit is nobody's, unless the victim has adopted it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.semaphore.acquire()
+        self.semaphore._disown()
+
+    def victim(self) -> None:
+        self.semaphore._adopt()
+        self.semaphore.release()
+
+    def check(self) -> None:
+        units = 0
+        while self.semaphore.acquire(timeout=0.3):
+            units += 1
+        if units == 2:
+            self.semaphore._adopt()
+            units += 1
+        for _ in range(units):
+            self.semaphore.release()
+        super().check()
+
+
 class UndoOfDead(Undo):
     """Another died at `where`; the victim is who finds it."""
 
