@@ -160,6 +160,11 @@ class PacketConnection(connection.Connection):
             message.write(part)
         return message
 
+    def await_message(self) -> None:
+        """Sleep until there is something to receive, or the peer is gone."""
+        self._check_readable()  # type: ignore[attr-defined]
+        self._wait_for(self._arrival())
+
     def try_recv_bytes(self) -> bytes | None:
         """Receive a message if it is there wholly; what is there of one is kept for later."""
         assert self._incoming is not None

@@ -50,22 +50,28 @@ class OwnedUnit:
         return self.tokens.handle
 
     def acquire(self, timeout: float | None) -> bool:
-        taken = self.word.acquire(False)
+        taken = self._take()
         if taken or timeout == 0:
             return taken
         deadline = math.inf if timeout is None else time.monotonic() + timeout
         while True:
             # Also for others: who wakes up does not know whether he was the only one.
             self._sleepers[0] = 1
-            if self.word.acquire(False):
+            if self._take():
                 return True
             left = deadline - time.monotonic()
             if left <= 0:
                 return False
             self.tokens.acquire(min(left, SLICE))
 
+    def _take(self) -> bool:
+        return self.word.acquire(False)
+
     def release(self) -> None:
         self.word.release()
+        self._wake()
+
+    def _wake(self) -> None:
         if self._sleepers[0]:
             self._sleepers[0] = 0
             self.tokens.try_release()

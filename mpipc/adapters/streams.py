@@ -82,9 +82,13 @@ class StreamEnd(connection.Connection):
         finally:
             self._marks[SENDING] = 0
 
-    def _recv_bytes(self, maxsize: int | None = None) -> Any:
+    def await_message(self) -> None:
+        """Sleep until there is something to receive."""
         self._check(RECEIVING)
         self._wait(select.POLLIN, SENDING)
+
+    def _recv_bytes(self, maxsize: int | None = None) -> Any:
+        self.await_message()
         self._marks[RECEIVING] = _mark()
         try:
             return super()._recv_bytes(maxsize)  # type: ignore[misc]

@@ -11,11 +11,41 @@ from .. import _stock
 from .._context import mechanism_of
 from .._replacement import Replacement
 from ..adapters.guards import Guard
+from ..adapters.places import Places
 from ..adapters.streams import MARKS, StreamEnd
 from .batches import QueueBatches, SimpleQueueBatches
-from .synchronize import SEM_VALUE_MAX
+from .locks import SEMAPHORE, SemLock, Surface
+from .synchronize import SEM_VALUE_MAX, checked_value, made_for_fork
 
 __all__ = ["JoinableQueue", "Queue", "SimpleQueue"]
+
+
+class PlacesLock(SemLock):
+    """What stock's semaphore has inside, over places. Those too many vanish without an error."""
+
+    units: Places
+
+    def release(self) -> None:
+        """Give a place back."""
+        self._held -= 1
+        self.units.release()
+
+
+class Room(Surface, _stock.BoundedSemaphore):
+    """The free places of a queue, as stock counts them."""
+
+    def __init__(self, queue: Queue, ctx: BaseContext) -> None:
+        mechanism, most = mechanism_of(ctx), checked_value(queue._maxsize, SEM_VALUE_MAX)
+        parts = mechanism.tokens(0), mechanism.memory(8)
+        places = Places(most, *parts, queue._reader, queue._writer, queue._wlock)
+        self._is_fork_ctx = made_for_fork(ctx)
+        self._adopt(PlacesLock(SEMAPHORE, most, places))
+
+    @property
+    def places(self) -> Places:
+        """What messages take along."""
+        places: Places = self._semlock.units  # type: ignore[assignment]
+        return places
 
 
 class Queue(QueueBatches, _stock.Queue, metaclass=Replacement):  # type: ignore[type-arg]
@@ -27,10 +57,16 @@ class Queue(QueueBatches, _stock.Queue, metaclass=Replacement):  # type: ignore[
         self._rlock = Guard()
         self._wlock = Guard()
         self._opid = os.getpid()
-        self._sem = ctx.BoundedSemaphore(self._maxsize)
+        self._sem = Room(self, ctx)
         self._ignore_epipe = False
-        self._reset()  # type: ignore[attr-defined]
+        self._reset()
         util.register_after_fork(self, _stock.Queue._after_fork)  # type: ignore[attr-defined]
+
+    def _reset(self, after_fork: bool = False) -> None:
+        super()._reset(after_fork)  # type: ignore[misc]
+        places = self._sem.places
+        self._send_bytes = places.send_bytes
+        self._recv_bytes = places.recv_bytes
 
 
 class JoinableQueue(Queue, _stock.JoinableQueue):  # type: ignore[type-arg]

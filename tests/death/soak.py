@@ -150,8 +150,8 @@ class Soak:
             return FasterFifo()
         if kind == "none":
             return None
-        # Places in a bounded queue that a killed process held come back with shm only.
-        bounded = context == "mpipc-shm" and kind != "SimpleQueue"
+        # Places in a bounded queue that a killed process held come back with ours only.
+        bounded = context.startswith("mpipc-") and kind != "SimpleQueue"
         options: dict[str, Any] = {"redeliver": True} if self.redeliver else {}
         return getattr(self.ctx, kind)(*[40] * bounded, **options)
 
