@@ -57,16 +57,18 @@ class Queue(QueueBatches, _stock.Queue, metaclass=Replacement):  # type: ignore[
         self._rlock = Guard()
         self._wlock = Guard()
         self._opid = os.getpid()
-        self._sem = Room(self, ctx)
+        # Of so many places none is ever missed.
+        unbounded = self._maxsize == SEM_VALUE_MAX
+        self._sem = ctx.BoundedSemaphore(SEM_VALUE_MAX) if unbounded else Room(self, ctx)
         self._ignore_epipe = False
         self._reset()
         util.register_after_fork(self, _stock.Queue._after_fork)  # type: ignore[attr-defined]
 
     def _reset(self, after_fork: bool = False) -> None:
         super()._reset(after_fork)  # type: ignore[misc]
-        places = self._sem.places
-        self._send_bytes = places.send_bytes
-        self._recv_bytes = places.recv_bytes
+        if isinstance(self._sem, Room):
+            self._send_bytes = self._sem.places.send_bytes
+            self._recv_bytes = self._sem.places.recv_bytes
 
 
 class JoinableQueue(Queue, _stock.JoinableQueue):  # type: ignore[type-arg]

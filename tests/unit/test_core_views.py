@@ -214,7 +214,7 @@ def test_an_error_in_unpickling_frees_the_message(queue):
 
 def test_an_error_in_pickling_leaves_the_next_message_whole(queue):
     for _ in range(3):
-        with pytest.raises(Exception, match="pickle"):
+        with pytest.raises((AttributeError, pickle.PicklingError)):  # which, depends on the version
             queue.put([numpy.arange(SIZE), lambda: 0])
         assert (through(queue, numpy.arange(SIZE)) == numpy.arange(SIZE)).all()
 
