@@ -203,7 +203,8 @@ def main() -> int:
         return 0
     record = json.loads(RECORD.read_text())
     same = all(record[name] == here[name] for name in ("python", "compiled by"))
-    parts, tolerated = PARTS, options.tolerate
+    parts: tuple[str, ...] = PARTS
+    tolerated = options.tolerate
     if not same:
         parts, tolerated = PARTS[1:], max(ROUGHLY, tolerated)
         print(
