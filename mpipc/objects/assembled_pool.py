@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 import select
 from collections import deque
+from functools import cached_property
 from multiprocessing.reduction import ForkingPickler
 
 from ..errors import OwnerDied
@@ -61,9 +62,13 @@ class Workers(pool.Workers):
         self._broken = 0  # who died in the middle of a message
         reader = outqueue._reader
         self._recv_bytes = getattr(reader, "try_recv_bytes", reader.recv_bytes)
-        self._poller = select.poll()
-        self._poller.register(reader, select.POLLIN)
-        self._poller.register(self.outqueue, select.POLLIN)
+
+    @cached_property
+    def _poller(self) -> select.poll:
+        poller = select.poll()
+        poller.register(self._results._reader, select.POLLIN)
+        poller.register(self.outqueue, select.POLLIN)
+        return poller
 
     def _ends(self, word: Any) -> tuple[Any, Any]:
         return _Inbox(self._tasks, word, self._shared), _Outbox(self._results, word, self._shared)
