@@ -147,10 +147,16 @@ static inline long futex_wake(uint32_t *word, int n)
 {
     return syscall(SYS_futex, word, FUTEX_WAKE, n, NULL, NULL, 0);
 }
+/* Let one who sleeps on `word` sleep on `to` from now on; how many, or an error if word != seen. */
+static inline long futex_requeue(uint32_t *word, uint32_t seen, uint32_t *to)
+{
+    return syscall(SYS_futex, word, FUTEX_CMP_REQUEUE, 0, (void *)1, to, seen);
+}
 static inline long get_robust_list(struct robust_list_head **head, size_t *size)
 {
     return syscall(SYS_get_robust_list, 0, head, size);
 }
+#define sys_futex_requeue(word, seen, to) CALL(futex_requeue, word, seen, to)
 #define sys_futex_wait(word, seen, timeout) CALL(futex_wait, word, seen, timeout)
 #define sys_futex_wake(word, n) CALL(futex_wake, word, n)
 #define sys_get_robust_list(head, size) CALL(get_robust_list, head, size)

@@ -709,7 +709,8 @@ cdef int wait_message(Chan* c, Bell* bell, int64_t deadline, bint again) noexcep
     cdef bint on_bell = c.flags & CHANNEL_WAITS_ON_FD != 0
     cdef int64_t began
     cdef int r = PAUSED
-    if waiting(c) or not again and spin_while64(&c.get_spin, &c.h.tail, tail):
+    if waiting(c) or not again and spin_while(
+            &c.get_spin, low_half(&c.h.tail), ANY, <uint32_t>tail):
         return OK
     began = monotonic_ns()
     if not on_bell:
@@ -837,7 +838,7 @@ cdef int wait_room(Chan* c, Bell* bell, uint64_t size, bint lonely,
     cdef int64_t left
     cdef int r, n
     cdef bint full
-    if spin_while64(&c.put_spin, &h.head, head):
+    if spin_while(&c.put_spin, low_half(&h.head), ANY, <uint32_t>head):
         return OK
     while True:
         left = slice_until(deadline, TICK_NS)

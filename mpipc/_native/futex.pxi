@@ -28,6 +28,10 @@ cdef long futex_wake(uint32_t* word, int n) noexcept nogil:
     return sys_futex_wake(word, n)
 
 
+cdef long futex_requeue(uint32_t* word, uint32_t seen, uint32_t* to) noexcept nogil:
+    return sys_futex_requeue(word, seen, to)
+
+
 cdef inline int64_t slice_until(int64_t deadline, int64_t tick) noexcept nogil:
     """How long to sleep now: the tick, or what is left; <= 0 once the deadline has passed."""
     cdef int64_t left
@@ -53,6 +57,8 @@ ctypedef struct Spin:
     int short_sleeps        # since the last burst
     int age                 # waits until affinity is looked at again
     int apart               # the last waker rang from another processor than ours
+    int sleeps_first        # short sleeps until a yield is tried again
+    int sleeps_next         # ... after the next that does not pay
 
 cdef int64_t SPIN_NS = 10_000
 cdef int64_t BURST_NS = 100_000
@@ -69,6 +75,8 @@ cdef inline void spin_start(Spin* s) noexcept nogil:
     s.short_sleeps = 0
     s.age = 0
     s.apart = False
+    s.sleeps_first = 0
+    s.sleeps_next = FEWEST_SLEEPS
 
 
 cdef int64_t spin_budget(Spin* s) noexcept nogil:
@@ -103,6 +111,8 @@ cdef void sleep_ended(Spin* s, int64_t began, int64_t rung, int cpu) noexcept no
     elif rung >= began and rung - began < SPIN_NS:
         store_own(&s.credit, min(load_own(&s.credit) + 3, MOST_CREDIT))
     if monotonic_ns() - began < SHORT_SLEEP_NS:
+        if load_own(&s.sleeps_first) > 0:
+            store_own(&s.sleeps_first, load_own(&s.sleeps_first) - 1)
         short_sleeps = load_own(&s.short_sleeps) + 1
         if short_sleeps >= (SHORT_SLEEPS if apart else 8 * SHORT_SLEEPS):
             short_sleeps = 0
@@ -110,19 +120,77 @@ cdef void sleep_ended(Spin* s, int64_t began, int64_t rung, int cpu) noexcept no
     store_own(&s.short_sleeps, short_sleeps)
 
 
-cdef bint spin_while64(Spin* s, uint64_t* word, uint64_t seen) noexcept nogil:
-    """Whether *word left `seen` within the time that spinning is worth."""
-    cdef int64_t budget = spin_budget(s), end
+cdef bint spin_for(Spin* s, int64_t budget, uint32_t* word, uint32_t bits,
+                   uint32_t seen) noexcept nogil:
+    """Whether *word & bits left `seen` within `budget` ns."""
+    cdef int64_t end
     cdef int i
     if budget == 0:
         return False
     end = monotonic_ns() + budget
     while True:
         for i in range(16):
-            if load64_acquire(word) != seen:
+            if load32_acquire(word) & bits != seen:
                 spin_ended(s, True)
                 return True
             cpu_relax()
         if monotonic_ns() >= end:
             spin_ended(s, False)
             return False
+
+
+cdef uint32_t ANY = 0xffffffffu
+
+
+cdef bint spin_while(Spin* s, uint32_t* word, uint32_t bits, uint32_t seen) noexcept nogil:
+    """Whether *word & bits left `seen` within the time that spinning is worth."""
+    return spin_for(s, spin_budget(s), word, bits, seen)
+
+
+# On one processor, a peer that answers at once does so within a yield, which costs half of what
+# sleeping and being woken do. With a third process there the yield may last that one's time slice;
+# so a handle whose yield did not pay sleeps for a while, the longer the oftener that happens.
+
+cdef int64_t YIELD_NS = 40_000
+cdef int FEWEST_SLEEPS = 64
+cdef int MOST_SLEEPS = 1 << 14
+
+
+cdef bint yield_while(Spin* s, uint32_t* word, uint32_t bits, uint32_t seen) noexcept nogil:
+    """Whether *word & bits left `seen` while the processor was lent to others."""
+    cdef int64_t began
+    cdef bint changed
+    if load_own(&s.apart) or load_own(&s.sleeps_first) > 0:
+        return False
+    began = monotonic_ns()
+    sched_yield()
+    changed = load32_acquire(word) & bits != seen
+    if changed and monotonic_ns() - began < YIELD_NS:
+        store_own(&s.sleeps_next, FEWEST_SLEEPS)
+    else:
+        store_own(&s.sleeps_first, load_own(&s.sleeps_next))
+        store_own(&s.sleeps_next, min(2 * load_own(&s.sleeps_next), MOST_SLEEPS))
+    return changed
+
+
+cdef bint linger(Spin* s, uint32_t* word, uint32_t bits, uint32_t seen) noexcept nogil:
+    """Whether *word & bits left `seen` before it was time to sleep: spin or yield, if that pays."""
+    cdef int64_t budget = spin_budget(s)
+    if budget:
+        return spin_for(s, budget, word, bits, seen)
+    return yield_while(s, word, bits, seen)
+
+
+# Whoever wakes others leaves in shared memory when and where that was: the time in ns, its last ten
+# bits replaced by the processor's number.
+
+cdef uint64_t RUNG_ON = 0x3ff
+
+
+cdef inline uint64_t rung_now() noexcept nogil:
+    return (<uint64_t>monotonic_ns() & ~RUNG_ON) | (<uint64_t>sched_getcpu() & RUNG_ON)
+
+
+cdef inline void sleep_was_ended(Spin* s, int64_t began, uint64_t rung) noexcept nogil:
+    """As sleep_ended(), by what the waker left."""
+    sleep_ended(s, began, <int64_t>(rung | RUNG_ON), <int>(rung & RUNG_ON))

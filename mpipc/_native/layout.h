@@ -207,26 +207,47 @@ typedef struct array_header {
  *   0      4    next      any waiter (fetch-add)    gives each wait its place in line
  *   4      4    crowd     notify (bump)             futex of waiters that found no slot
  *   8      4    crowded   such waiters (add, sub)   a hint: too high costs one wake
- *   16     8*n  slot[]    see below
+ *   16     8    rung      notify                    when and where: see futex.pxi; a hint
+ *   24     8*n  slot[]    see below
  *
  * slot: owner << 32 | place << 2 | state
- *   SLOT_FREE     -> WAITING by a process that waits
+ *   SLOT_FREE     -> WAITING or SPINNING by a process that waits
+ *   SLOT_SPINNING -> WAITING by its owner, who sleeps from then on; else as SLOT_WAITING
  *   SLOT_WAITING  -> NOTIFIED by notify, -> FREE by its owner (timeout), -> FREE by anyone who
  *                    finds the owner dead
  *   SLOT_NOTIFIED -> FREE by its owner, or by anyone who finds the owner dead */
-#define CONDITION_SLOTS 62
+#define CONDITION_SLOTS 61
 #define SLOT_FREE 0u
 #define SLOT_WAITING 1u
 #define SLOT_NOTIFIED 2u
+#define SLOT_SPINNING 3u
 #define SLOT_STATE 3u
+#define SLOT_OCCUPIED 1u /* the bit that WAITING and SPINNING have */
 
 typedef struct condition {
     uint32_t next;
     uint32_t crowd;
     uint32_t crowded;
     uint32_t pad;
+    uint64_t rung;
     uint64_t slot[CONDITION_SLOTS];
 } condition;
+
+/* struct semaphore, also of locks, and struct event:
+ *
+ *   offset size field  writer                  order
+ *   0      8|4  word   anybody (CAS)           see sync.pxi
+ *   8      8    rung   whoever wakes others    when and where: see futex.pxi; a hint */
+typedef struct semaphore {
+    uint64_t word;
+    uint64_t rung;
+} semaphore;
+
+typedef struct event {
+    uint32_t word;
+    uint32_t pad;
+    uint64_t rung;
+} event;
 
 /* struct undo_table: a semaphore that gives back the units of a killed holder.
  *
@@ -276,7 +297,9 @@ AT(extent, onward, 48);
 AT(extent, heir, 64);
 AT(record, form, 10);
 AT(record, page, 12);
-AT(condition, slot, 16);
+AT(condition, slot, 24);
+AT(semaphore, rung, 8);
+AT(event, rung, 8);
 AT(undo_table, slot, 24);
 _Static_assert(sizeof(struct channel) <= PAGE_BYTES, "the header is one page");
 _Static_assert(sizeof(struct extent) == 128, "payload starts on a cache line");

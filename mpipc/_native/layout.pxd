@@ -14,7 +14,7 @@ cdef extern from "_native/layout.h" nogil:
     uint64_t AGAIN_OFFSET
     int CONDITION_SLOTS
     int UNDO_SLOTS, TAKERS, HEIRS
-    uint32_t SLOT_FREE, SLOT_WAITING, SLOT_NOTIFIED, SLOT_STATE
+    uint32_t SLOT_FREE, SLOT_WAITING, SLOT_NOTIFIED, SLOT_SPINNING, SLOT_STATE, SLOT_OCCUPIED
 
     ctypedef struct taker:
         uint32_t owner
@@ -89,7 +89,16 @@ cdef extern from "_native/layout.h" nogil:
         uint32_t next
         uint32_t crowd
         uint32_t crowded
+        uint64_t rung
         uint64_t* slot
+
+    ctypedef struct semaphore:
+        uint64_t word
+        uint64_t rung
+
+    ctypedef struct event:
+        uint32_t word
+        uint64_t rung
 
     ctypedef struct undo_table:
         uint64_t word

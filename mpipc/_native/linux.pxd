@@ -21,6 +21,7 @@ cdef extern from "_native/calls.h" nogil:
     uint32_t FUTEX_WAITERS, FUTEX_OWNER_DIED, FUTEX_TID_MASK
     long sys_futex_wait(uint32_t* word, uint32_t seen, const timespec* timeout)
     long sys_futex_wake(uint32_t* word, int n)
+    long sys_futex_requeue(uint32_t* word, uint32_t seen, uint32_t* to)
 
     # Descriptors and files
     int O_RDONLY, O_CLOEXEC

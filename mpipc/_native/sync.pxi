@@ -17,6 +17,7 @@ cdef uint32_t VALUE = 0x7fffffff
 cdef uint32_t SLEEPERS = 0x80000000u
 cdef int64_t FIRST_SLICE_NS = 5_000_000
 cdef int64_t LAST_SLICE_NS = 200_000_000
+cdef int MOST_SPINS = 8          # that end with a unit which another takes
 
 cdef int TAKEN_FROM_DEAD = 8
 
@@ -40,12 +41,16 @@ cdef inline bint try_take(uint64_t* word, uint64_t owner) noexcept nogil:
     return False
 
 
-cdef inline bint give(uint64_t* word, uint32_t maxvalue) noexcept nogil:
+cdef inline bint give(semaphore* s, uint32_t maxvalue) noexcept nogil:
     """Whether there was anything to give back; wakes a sleeper."""
+    cdef uint64_t* word = &s.word
     cdef uint64_t seen = load64(word), now
     while True:
         if (<uint32_t>seen & VALUE) >= maxvalue:
             return False
+        if seen & SLEEPERS:
+            store64(&s.rung, rung_now())
+            kill_point("release: time of waking noted")
         now = <uint32_t>seen + 1
         if cas64(word, seen, now):
             break
@@ -57,29 +62,24 @@ cdef inline bint give(uint64_t* word, uint32_t maxvalue) noexcept nogil:
     return True
 
 
-cdef int take_slowly(uint64_t* word, uint64_t owner, Spin* spin, int64_t* tick,
+cdef int take_slowly(semaphore* s, uint64_t owner, Spin* spin, int64_t* tick,
                      int64_t deadline, uint32_t* dead) noexcept nogil:
     """OK, TAKEN_FROM_DEAD, TIMED_OUT or PAUSED. `tick` is the slice of sleep, 0 at first."""
+    cdef uint64_t* word = &s.word
     cdef uint64_t seen, slept = 0
-    cdef int64_t left, end
+    cdef int64_t left, began
     cdef int r, i
     if tick[0]:
         tick[0] = min(2 * tick[0], LAST_SLICE_NS)
         slept = SLEEPERS
     else:
         tick[0] = FIRST_SLICE_NS
-    end = 0 if slept else spin_budget(spin)
-    if end:
-        end += monotonic_ns()
-        while True:
-            for i in range(16):
-                if <uint32_t>load64(word) & VALUE and try_take(word, owner):
-                    spin_ended(spin, True)
-                    return OK
-                cpu_relax()
-            if monotonic_ns() >= end:
-                spin_ended(spin, False)
+        for i in range(MOST_SPINS):
+            # A lock's holder does not answer a yield: it works on, for the rest of its time slice.
+            if not (spin_while if owner else linger)(spin, low_half(word), VALUE, 0):
                 break
+            if try_take(word, owner):
+                return OK
     while True:
         seen = load64(word)
         if <uint32_t>seen & VALUE:
@@ -95,9 +95,12 @@ cdef int take_slowly(uint64_t* word, uint64_t owner, Spin* spin, int64_t* tick,
         left = slice_until(deadline, tick[0])
         if left <= 0:
             return TIMED_OUT
+        began = monotonic_ns()
         r = futex_wait(low_half(word), <uint32_t>seen, left)
         kill_point("acquire: awake, nothing taken yet")
         slept = SLEEPERS
+        if r == 0:
+            sleep_was_ended(spin, began, load64(&s.rung))
         if r == EINTR:
             return PAUSED
         if r == ETIMEDOUT:
@@ -148,7 +151,8 @@ cdef class SemLock:
 
     cdef object __weakref__
     cdef Block block
-    cdef uint64_t* word
+    cdef semaphore* shared
+    cdef uint64_t* word             # its first field
     cdef undo_table* undo             # the same, of a semaphore that gives back what the dead hold
     cdef readonly int kind
     cdef readonly uint32_t maxvalue
@@ -173,8 +177,9 @@ cdef class SemLock:
     cdef int attach(self, Block block, int kind, uint32_t maxvalue, bint owned,
                     int on_owner_death, bint undone) except -1:
         self.on_owner_death = on_owner_death
-        self.block = checked(block, sizeof(undo_table) if undone else sizeof(uint64_t))
-        self.word = <uint64_t*>block.data
+        self.block = checked(block, sizeof(undo_table) if undone else sizeof(semaphore))
+        self.shared = <semaphore*>block.data
+        self.word = &self.shared.word
         self.undo = <undo_table*>block.data if undone else NULL
         self.kind = kind
         self.maxvalue = maxvalue
@@ -282,7 +287,7 @@ cdef class SemLock:
             r = PAUSED
         while r == PAUSED:
             with nogil:
-                r = take_slowly(self.word, owner, &self.spin, &tick, deadline, &dead)
+                r = take_slowly(self.shared, owner, &self.spin, &tick, deadline, &dead)
             if r == PAUSED:
                 PyErr_CheckSignals()
         if r == TIMED_OUT:
@@ -351,7 +356,7 @@ cdef class SemLock:
         elif self.process != process_generation:
             self.mine()
         self.inherited = 0
-        if not self.give_noted() if self.undo != NULL else not give(self.word, self.maxvalue):
+        if not self.give_noted() if self.undo != NULL else not give(self.shared, self.maxvalue):
             raise ValueError("semaphore or lock released too many times")
         self.count -= 1
         return 0
@@ -515,11 +520,15 @@ cdef inline uint64_t slot_word(uint32_t owner, uint32_t place_, uint32_t state) 
     return <uint64_t>owner << 32 | (place_ << 2) | state
 
 
-cdef int condition_enter(condition* c, uint64_t* mine) noexcept nogil:
+cdef inline uint64_t notified(uint64_t word) noexcept nogil:
+    return (word & ~<uint64_t>SLOT_STATE) | SLOT_NOTIFIED
+
+
+cdef int condition_enter(condition* c, uint64_t* mine, uint32_t state) noexcept nogil:
     """Claim a slot; its index, or -1 when all are taken by the living."""
     cdef uint64_t seen
     cdef int i, pass_
-    mine[0] = slot_word(me(), fetch_add32(&c.next, 1), SLOT_WAITING)
+    mine[0] = slot_word(me(), fetch_add32(&c.next, 1), state)
     for pass_ in range(2):
         for i in range(CONDITION_SLOTS):
             seen = load64(&c.slot[i])
@@ -532,13 +541,22 @@ cdef int condition_enter(condition* c, uint64_t* mine) noexcept nogil:
     return -1
 
 
-cdef int condition_sleep(condition* c, int i, uint64_t mine, Spin* spin,
+cdef int condition_sleep(condition* c, int i, uint64_t* word, Spin* spin, int64_t budget,
                          int64_t deadline) noexcept nogil:
-    """OK once notified, TIMED_OUT or PAUSED; the slot is free again after the first two."""
+    """OK once notified, TIMED_OUT or PAUSED; the slot is free again after the first two.
+
+    The slot was claimed with `word`, as SPINNING if the `budget` of ns for that is not 0.
+    """
     cdef uint64_t* slot = &c.slot[i]
-    cdef int64_t left
+    cdef uint64_t mine = word[0]
+    cdef int64_t left, began
     cdef int r = 0
-    spin_while64(spin, slot, mine)
+    if (<uint32_t>mine & SLOT_STATE) == SLOT_SPINNING and not spin_for(
+            spin, budget, low_half(slot), ANY, <uint32_t>mine):
+        word[0] = mine - (SLOT_SPINNING - SLOT_WAITING)
+        if cas64(slot, mine, word[0]):
+            kill_point("condition: spun in vain")
+            mine = word[0]
     while True:
         if load64_acquire(slot) != mine:
             kill_point("condition: notified, slot not yet left")
@@ -551,7 +569,10 @@ cdef int condition_sleep(condition* c, int i, uint64_t mine, Spin* spin,
                 kill_point("condition: gave up waiting")
                 return TIMED_OUT
             continue                    # notified at the last moment
+        began = monotonic_ns()
         r = futex_wait(low_half(slot), <uint32_t>mine, left)
+        if r == 0:
+            sleep_was_ended(spin, began, load64(&c.rung))
         if (r == EINTR or r == ETIMEDOUT and left == TICK_NS) and load64_acquire(slot) == mine:
             return PAUSED
 
@@ -567,8 +588,44 @@ cdef int condition_crowd(condition* c, uint32_t seen, int64_t deadline) noexcept
     return PAUSED
 
 
-cdef uint32_t condition_notify(condition* c, uint32_t n) noexcept nogil:
-    """Wake the n that have waited longest; how many. A dead waiter's wake-up goes to the next."""
+cdef bint queue_at(semaphore* lock) noexcept nogil:
+    """Whether the next release will wake one who sleeps on this lock."""
+    cdef uint64_t seen
+    while lock != NULL:
+        seen = load64(&lock.word)
+        if <uint32_t>seen & VALUE:
+            break
+        if seen & SLEEPERS:
+            return True
+        if cas64(&lock.word, seen, seen | SLEEPERS):
+            kill_point("notify: the lock says that somebody sleeps")
+            return True
+    return False
+
+
+cdef bint condition_wake(condition* c, int i, uint64_t word, semaphore* lock) noexcept nogil:
+    """Tell the waiter in slot `i`, which held `word`; whether it is sure to be alive.
+
+    It cannot go on before it has the lock. So who sleeps sleeps on, until that is released.
+    """
+    cdef uint64_t* slot = &c.slot[i]
+    cdef int k
+    if (<uint32_t>word & SLOT_STATE) == SLOT_SPINNING:
+        for k in range(LOCK_SPINS):
+            if load64_acquire(slot) != notified(word):
+                return True
+            cpu_relax()
+    elif queue_at(lock) and futex_requeue(
+            low_half(slot), <uint32_t>notified(word), low_half(&lock.word)) > 0:
+        return True
+    return futex_wake(low_half(slot), 1) > 0
+
+
+cdef uint32_t condition_notify(condition* c, uint32_t n, semaphore* lock) noexcept nogil:
+    """Wake the n that have waited longest; how many. A dead waiter's wake-up goes to the next.
+
+    `lock`: the condition's, which the caller holds; NULL where it is no word of ours.
+    """
     cdef uint64_t seen, oldest = 0
     cdef uint32_t done = 0
     cdef int i, best
@@ -576,17 +633,20 @@ cdef uint32_t condition_notify(condition* c, uint32_t n) noexcept nogil:
         best = -1
         for i in range(CONDITION_SLOTS):
             seen = load64(&c.slot[i])
-            if (<uint32_t>seen & SLOT_STATE) == SLOT_WAITING and (
+            if <uint32_t>seen & SLOT_OCCUPIED and (
                     best < 0 or <int32_t>(<uint32_t>seen - <uint32_t>oldest) < 0):
                 best = i
                 oldest = seen
         if best < 0:
             break
-        if not cas64(&c.slot[best], oldest, oldest + (SLOT_NOTIFIED - SLOT_WAITING)):
+        if (<uint32_t>oldest & SLOT_STATE) == SLOT_WAITING:
+            store64(&c.rung, rung_now())
+            kill_point("notify: time noted")
+        if not cas64(&c.slot[best], oldest, notified(oldest)):
             continue
         kill_point("notify: noted, nobody woken")
-        if futex_wake(low_half(&c.slot[best]), 1) == 0 and owner_dead(<uint32_t>(oldest >> 32)):
-            cas64(&c.slot[best], oldest + (SLOT_NOTIFIED - SLOT_WAITING), 0)
+        if not condition_wake(c, best, oldest, lock) and owner_dead(<uint32_t>(oldest >> 32)):
+            cas64(&c.slot[best], notified(oldest), 0)
             kill_point("notify: a dead waiter's slot freed")
             continue
         done += 1
@@ -634,6 +694,12 @@ cdef class ConditionCore:
             return self.lock.__exit__(exc_type, exc_value, traceback)
         self.plain.give_back()
 
+    cdef inline semaphore* queue(self) noexcept:
+        """The lock's word, if who sleeps here may sleep there instead."""
+        if self.plain is None or self.plain.undo != NULL or self.plain.maxvalue != 1:
+            return NULL
+        return self.plain.shared
+
     cdef bint held(self) except -1:
         return self.lock._semlock._is_mine() if self.plain is None else self.plain.mine()
 
@@ -650,8 +716,9 @@ cdef class ConditionCore:
         cdef int64_t deadline = deadline_of(timeout)
         cdef uint64_t mine = 0
         cdef uint32_t crowd = load32(&self.c.crowd)
+        cdef int64_t budget = spin_budget(&self.spin)
         cdef int r, slot, count = lock._semlock._count(), i
-        slot = condition_enter(self.c, &mine)
+        slot = condition_enter(self.c, &mine, SLOT_SPINNING if budget else SLOT_WAITING)
         if slot < 0:
             fetch_add32(&self.c.crowded, 1)
             kill_point("condition: joined the crowd")
@@ -662,7 +729,8 @@ cdef class ConditionCore:
                 while True:
                     with nogil:
                         if slot >= 0:
-                            r = condition_sleep(self.c, slot, mine, &self.spin, deadline)
+                            r = condition_sleep(self.c, slot, &mine, &self.spin, budget,
+                                                deadline)
                         else:
                             r = condition_crowd(self.c, crowd, deadline)
                     if r != PAUSED:
@@ -674,9 +742,9 @@ cdef class ConditionCore:
         except BaseException:
             # A signal handler raised: leave, and let a notify that came meanwhile go to another.
             if slot >= 0 and not cas64(&self.c.slot[slot], mine, 0):
-                if load64(&self.c.slot[slot]) == mine + (SLOT_NOTIFIED - SLOT_WAITING):
+                if load64(&self.c.slot[slot]) == notified(mine):
                     store64_release(&self.c.slot[slot], 0)
-                    condition_notify(self.c, 1)
+                    condition_notify(self.c, 1, NULL)
             raise
         finally:
             if slot < 0:
@@ -687,24 +755,85 @@ cdef class ConditionCore:
         assert self.held(), "lock is not owned"
         cdef uint32_t most = <uint32_t>min(max(n, 0), 0x7fffffff)
         if most:
-            condition_notify(self.c, most)
+            condition_notify(self.c, most, self.queue())
 
     def notify_all(self):
         """Wake all that wait. The lock must be held."""
         assert self.held(), "lock is not owned"
-        condition_notify(self.c, 0x7fffffff)
+        condition_notify(self.c, 0x7fffffff, self.queue())
 
     def _wake_all(self):
         """Notify all; how many are sure to wake: those without a slot are not among them."""
-        return condition_notify(self.c, 0x7fffffff)
+        return condition_notify(self.c, 0x7fffffff, self.queue())
 
     def _waiters(self):
         """How many wait now."""
         cdef int i, n = 0
         for i in range(CONDITION_SLOTS):
-            if (<uint32_t>load64(&self.c.slot[i]) & SLOT_STATE) == SLOT_WAITING:
+            if <uint32_t>load64(&self.c.slot[i]) & SLOT_OCCUPIED:
                 n += 1
         return n + load32(&self.c.crowded)
+
+
+# --- Barrier ------------------------------------------------------------------------------------
+# Its logic is in mechanisms/shm_barrier.py; here is who is inside. All under the barrier's lock.
+
+cdef class Seats:
+    """Who is inside a barrier: 32-bit words of a block, each with an owner tag or 0.
+
+    Those who find no seat free are only counted.
+
+    Parameters
+    ----------
+    block : Block
+        Where the words are. The first is not ours, the second counts those without a seat.
+    """
+
+    cdef Block block
+    cdef uint32_t* standing
+    cdef uint32_t* seat
+    cdef int seats
+
+    def __init__(self, Block block):
+        self.block = checked(block, 3 * sizeof(uint32_t))
+        self.standing = <uint32_t*>self.block.data + 1
+        self.seat = self.standing + 1
+        self.seats = <int>(self.block.size // sizeof(uint32_t)) - 2
+
+    @cython.final
+    cdef int find(self, uint32_t tag) noexcept:
+        """The first seat with this in it, else -1."""
+        cdef int i
+        for i in range(self.seats):
+            if load32(&self.seat[i]) == tag:
+                return i
+        return -1
+
+    def taken(self):
+        """How many are inside."""
+        cdef uint32_t n = load32(self.standing)
+        cdef int i
+        for i in range(self.seats):
+            n += load32(&self.seat[i]) != 0
+        return n
+
+    def enter(self):
+        """Count the calling process in once more."""
+        cdef int i = self.find(0)
+        if i >= 0:
+            store32(&self.seat[i], me())
+        else:
+            store32(self.standing, load32(self.standing) + 1)
+        kill_point("barrier: counted in")
+
+    def leave(self):
+        """Count the calling process out once."""
+        cdef int i = self.find(me())
+        if i >= 0:
+            store32(&self.seat[i], 0)
+        else:
+            store32(self.standing, load32(self.standing) - 1)
+        kill_point("barrier: counted out")
 
 
 # --- Event --------------------------------------------------------------------------------------
@@ -715,9 +844,13 @@ cdef uint32_t EVENT_SET = 1
 cdef uint32_t EVENT_SLEEPERS = 2
 
 
-cdef void event_set(uint32_t* word) noexcept nogil:
+cdef void event_set(event* e) noexcept nogil:
+    cdef uint32_t* word = &e.word
     cdef uint32_t seen = load32(word)
     while not seen & EVENT_SET:
+        if seen & EVENT_SLEEPERS:
+            store64(&e.rung, rung_now())
+            kill_point("event: time of waking noted")
         if cas32(word, seen, ((seen & ~EVENT_SLEEPERS) + 4) | EVENT_SET):
             kill_point("event: set, nobody woken")
             if seen & EVENT_SLEEPERS:
@@ -737,12 +870,14 @@ cdef void event_clear(uint32_t* word) noexcept nogil:
 
 cdef class EventCore:
     cdef Block block
-    cdef uint32_t* word
+    cdef event* shared
+    cdef uint32_t* word         # its first field
     cdef Spin spin
 
     cdef int attach(self, Block block) except -1:
         self.block = block
-        self.word = <uint32_t*>block.data
+        self.shared = <event*>block.data
+        self.word = &self.shared.word
         spin_start(&self.spin)
         return 0
 
@@ -756,7 +891,7 @@ cdef class EventCore:
 
     def set(self):
         """Set the event and wake all that wait for it."""
-        event_set(self.word)
+        event_set(self.shared)
 
     def clear(self):
         """Make later waits block again."""
@@ -776,11 +911,13 @@ cdef class EventCore:
             return True
         deadline = deadline_of(timeout)
         cdef uint32_t sets = load32(self.word) >> 2
+        cdef bint again = False
         while True:
             with nogil:
-                r = event_sleep(self.word, sets, &self.spin, deadline)
+                r = event_sleep(self.shared, sets, &self.spin, again, deadline)
             if r != PAUSED:
                 return r == OK
+            again = True
             PyErr_CheckSignals()
 
     def __getstate__(self):
@@ -788,26 +925,17 @@ cdef class EventCore:
         return (self.block,)
 
     def __setstate__(self, tuple state):
-        self.attach(checked(state[0], sizeof(uint32_t)))
+        self.attach(checked(state[0], sizeof(event)))
 
 
-cdef int event_sleep(uint32_t* word, uint32_t sets, Spin* spin, int64_t deadline) noexcept nogil:
+cdef int event_sleep(event* e, uint32_t sets, Spin* spin, bint again,
+                     int64_t deadline) noexcept nogil:
+    """OK, TIMED_OUT or PAUSED. `again`: this wait goes on after a pause."""
+    cdef uint32_t* word = &e.word
     cdef uint32_t seen
-    cdef int64_t left, end
-    cdef int i
-    end = spin_budget(spin)
-    if end:
-        end += monotonic_ns()
-        while True:
-            for i in range(16):
-                seen = load32_acquire(word)
-                if seen & EVENT_SET or seen >> 2 != sets:
-                    spin_ended(spin, True)
-                    return OK
-                cpu_relax()
-            if monotonic_ns() >= end:
-                spin_ended(spin, False)
-                break
+    cdef int64_t left, began
+    if not again and linger(spin, word, ~EVENT_SLEEPERS, sets << 2):
+        return OK
     while True:
         seen = load32_acquire(word)
         if seen & EVENT_SET or seen >> 2 != sets:
@@ -820,5 +948,7 @@ cdef int event_sleep(uint32_t* word, uint32_t sets, Spin* spin, int64_t deadline
         left = slice_until(deadline, TICK_NS)
         if left <= 0:
             return TIMED_OUT
+        began = monotonic_ns()
         if futex_wait(word, seen, left) != 0:
             return PAUSED
+        sleep_was_ended(spin, began, load64(&e.rung))

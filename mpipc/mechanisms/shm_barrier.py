@@ -69,20 +69,19 @@ class Barrier(_stock.Barrier, metaclass=Replacement):
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         super().__setstate__(state)  # type: ignore[misc]
         self._tags = self._array[2:]
+        self._seats = _core.Seats(state[-1])
 
     @property
     def _count(self) -> int:
-        return self._array[1] + PLACES - self._tags.tolist().count(0)
+        return self._seats.taken()
 
     @_count.setter
     def _count(self, value: int) -> None:
         """Count ourselves in or out, which is all that stock's code does."""
-        mine, coming = _core.own_tag(), value > self._count
-        tags, wanted = self._tags.tolist(), 0 if coming else mine
-        if wanted in tags:
-            self._tags[tags.index(wanted)] = mine if coming else 0
+        if value > self._seats.taken():
+            self._seats.enter()
         else:
-            self._array[1] += 1 if coming else -1
+            self._seats.leave()
 
     def _enter(self) -> None:
         if self._inherited():

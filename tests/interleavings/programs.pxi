@@ -46,11 +46,11 @@ ctypedef struct World:
     char* text[THREADS]
     # Other shared memory.
     uint32_t lock
-    uint64_t word
-    uint32_t event
+    semaphore sem
+    event event
     undo_table undo
     condition room
-    uint64_t room_lock
+    semaphore room_lock
     # What is so only as long as locks exclude.
     int inside, sections
     int holders, tokens
@@ -182,17 +182,17 @@ cdef int select_one(int t):
     return r
 
 
-cdef bint acquire(uint64_t* word, uint32_t owner, Spin* spin, int64_t deadline) noexcept nogil:
+cdef bint acquire(semaphore* lock, uint32_t owner, Spin* spin, int64_t deadline) noexcept nogil:
     """As SemLock.acquire."""
     cdef int64_t tick = 0
     cdef uint32_t dead = 0
     cdef int r = PAUSED
-    if try_take(word, owner):
+    if try_take(&lock.word, owner):
         return True
     if deadline == 0:
-        r = TAKEN_FROM_DEAD if take_from_dead(word, owner, &dead) else TIMED_OUT
+        r = TAKEN_FROM_DEAD if take_from_dead(&lock.word, owner, &dead) else TIMED_OUT
     while r == PAUSED:
-        r = take_slowly(word, owner, spin, &tick, deadline, &dead)
+        r = take_slowly(lock, owner, spin, &tick, deadline, &dead)
     if r == TAKEN_FROM_DEAD:
         w.holders = 0
     return r != TIMED_OUT
@@ -220,13 +220,14 @@ cdef bint wait_notified(int t, uint32_t owner, int64_t deadline) noexcept nogil:
     cdef uint64_t mine = 0
     cdef uint32_t crowd = load32(&w.room.crowd)
     cdef int r = PAUSED
-    cdef int slot = condition_enter(&w.room, &mine)
+    cdef int64_t budget = spin_budget(&w.spin[t])
+    cdef int slot = condition_enter(&w.room, &mine, SLOT_SPINNING if budget else SLOT_WAITING)
     if slot < 0:
         fetch_add32(&w.room.crowded, 1)
     give(&w.room_lock, 1)
     while r == PAUSED:
         if slot >= 0:
-            r = condition_sleep(&w.room, slot, mine, &w.spin[t], deadline)
+            r = condition_sleep(&w.room, slot, &mine, &w.spin[t], budget, deadline)
         else:
             r = condition_crowd(&w.room, crowd, deadline)
     acquire(&w.room_lock, owner, &w.spin[t], NEVER)
@@ -237,6 +238,7 @@ cdef bint wait_notified(int t, uint32_t owner, int64_t deadline) noexcept nogil:
 
 cdef bint perform(int t, Op* op):
     """One operation; whether it came out as it should."""
+    cdef bint again
     cdef Chan* c = w.chan[t]
     cdef Bell* bell = &(<Door>w.door[t]).bell
     cdef int64_t deadline = until(op.timeout)
@@ -309,7 +311,7 @@ cdef bint perform(int t, Op* op):
     elif op.code == RACE:               # to see that the sanitizer finds it
         w.sections += 1
     elif op.code == ACQUIRE:
-        if not acquire(&w.word, owner, &w.spin[t], deadline):
+        if not acquire(&w.sem, owner, &w.spin[t], deadline):
             return op.timeout >= 0
         if w.most_units == 1:
             w.holders += 1
@@ -323,7 +325,7 @@ cdef bint perform(int t, Op* op):
         w.ended[t] -= 1
         if w.most_units == 1:
             w.holders -= 1
-        return give(&w.word, w.most_units)
+        return give(&w.sem, w.most_units)
     elif op.code == UNDO_ACQUIRE:
         if not undo_acquire(deadline):
             return op.timeout >= 0
@@ -347,20 +349,23 @@ cdef bint perform(int t, Op* op):
     elif op.code == NOTIFY or op.code == NOTIFY_ALL:
         acquire(&w.room_lock, owner, &w.spin[t], NEVER)
         w.tokens += op.arg
-        condition_notify(&w.room, <uint32_t>op.arg if op.code == NOTIFY else 0x7fffffff)
+        condition_notify(&w.room, <uint32_t>op.arg if op.code == NOTIFY else 0x7fffffff,
+                         &w.room_lock)
         give(&w.room_lock, 1)
     elif op.code == DO_EVENT_WAIT:
-        if load32_acquire(&w.event) & EVENT_SET:
+        if load32_acquire(&w.event.word) & EVENT_SET:
             return True
-        seen = load32(&w.event) >> 2
+        seen = load32(&w.event.word) >> 2
+        again = False
         r = PAUSED
         while r == PAUSED:
-            r = event_sleep(&w.event, seen, &w.spin[t], deadline)
+            r = event_sleep(&w.event, seen, &w.spin[t], again, deadline)
+            again = True
         return r == OK or op.timeout >= 0
     elif op.code == DO_EVENT_SET:
         event_set(&w.event)
     elif op.code == DO_EVENT_CLEAR:
-        event_clear(&w.event)
+        event_clear(&w.event.word)
     return True
 
 
@@ -432,14 +437,14 @@ cdef void reset_world() noexcept nogil:
         for u in range(THREADS):
             w.last_seen[t][u] = -1
     w.lock = 0
-    w.word = w.units
-    w.event = 0
+    w.sem.word = w.units
+    w.event.word = 0
     memset(&w.undo, 0, sizeof(undo_table))
     w.undo.word = w.units
     memset(&w.room, 0, sizeof(condition))
     for t in range(w.crowd):
         w.room.slot[t] = slot_word(me(), t, SLOT_WAITING)
-    w.room_lock = 1
+    w.room_lock.word = 1
     w.inside = w.sections = w.holders = w.tokens = 0
 
 
@@ -527,7 +532,7 @@ cdef const char* look_at_rest(int killed) noexcept nogil:
         held += w.ended[t]
     for i in range(UNDO_SLOTS):
         noted += <uint32_t>w.undo.slot[i]
-    if ((<uint32_t>w.word & VALUE) + held != w.units
+    if ((<uint32_t>w.sem.word & VALUE) + held != w.units
             and (<uint32_t>w.undo.word & VALUE) + held != w.units):
         return b"units of a semaphore are lost or invented"
     if <uint32_t>w.undo.word & VALUE and (<uint32_t>w.undo.word & VALUE) + noted != w.units:

@@ -433,7 +433,7 @@ static int wake_is_broken(uint32_t *word)
     case NO_PASSING_ON: return word == (uint32_t *)&h->tail && !strncmp(done, "unlock:", 7);
     case NO_WAKE_AT_UNLOCK: return !strcmp(done, "unlock: released, nobody woken");
     case NO_WAKE_AT_RELEASE: return !strcmp(done, "release: given, nobody woken");
-    case NO_WAKE_AT_NOTIFY: return !strcmp(done, "notify: noted, nobody woken");
+    case NO_WAKE_AT_NOTIFY: return !strncmp(done, "notify:", 7);
     case NO_WAKE_AT_SET: return !strcmp(done, "event: set, nobody woken");
     case NO_WAKE_OF_JOIN: return word == &h->joiners;
     case NO_WAKE_AFTER_UNDO: return !strcmp(done, "undo: given, nobody woken");
@@ -479,7 +479,24 @@ static void break_step(const char *label)
     }
 }
 
-static long futex(uint32_t *word, int operation, uint32_t value, const struct timespec *time)
+static int requeue_word(uint32_t *word, uint32_t *to)
+{
+    fiber *first = NULL;
+    for (int i = 0; i < S.fibers; i++) {
+        fiber *f = &S.fiber[i];
+        if (f->state == ASLEEP && f->word == word
+            && (!first || f->asleep_since < first->asleep_since))
+            first = f;
+    }
+    if (!first)
+        return 0;
+    first->word = to;
+    first->asleep_since = ++S.sleeps;
+    return 1;
+}
+
+static long futex(uint32_t *word, int operation, uint32_t value, const struct timespec *time,
+                  uint32_t *to, uint32_t seen)
 {
     fiber *f = S.now;
     if (operation == FUTEX_WAKE) {
@@ -487,6 +504,16 @@ static long futex(uint32_t *word, int operation, uint32_t value, const struct ti
         if (S.mutation && wake_is_broken(word))
             return 1;
         return S.running ? wake_word(word, (int)value) : 0;
+    }
+    if (operation == FUTEX_CMP_REQUEUE) {
+        shared_access();
+        if (S.mutation && wake_is_broken(word))
+            return 1;
+        if (*word != seen) {
+            errno = EAGAIN;
+            return -1;
+        }
+        return S.running ? requeue_word(word, to) : 0;
     }
     shared_access();
     if (*word != value && S.mutation != SLEEP_UNSEEN) {
@@ -518,7 +545,12 @@ static long model_syscall(long number, ...)
         int operation = va_arg(rest, int);
         uint32_t value = va_arg(rest, uint32_t);
         const struct timespec *time = va_arg(rest, const struct timespec *);
-        result = futex(word, operation, value, time);
+        uint32_t *to = NULL, seen = 0;
+        if (operation == FUTEX_CMP_REQUEUE) {
+            to = va_arg(rest, uint32_t *);
+            seen = va_arg(rest, uint32_t);
+        }
+        result = futex(word, operation, value, time, to, seen);
     } else {
         violate("a system call that the model does not know");
     }
