@@ -59,6 +59,7 @@ ERRORS = {
     "fcntl": ["EPERM"],
     "fstat": ["ENOMEM"],
     "futex_wait": ["EINTR", "EAGAIN", "ENOMEM"],
+    "futex_requeue": ["EAGAIN", "ENOSYS"],
     "futex_wake": ["ENOSYS"],
     "get_robust_list": ["ENOSYS"],
     "getrlimit": ["EPERM"],
