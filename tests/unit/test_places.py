@@ -19,7 +19,24 @@ PLACES, KILLS = 3, 20
 
 
 @pytest.fixture(
-    params=["pipe", "fifo", "seqpacket", "udp", "posix", "sysv", "file", "signal", "tcp"]
+    params=[
+        "pipe",
+        "posix",
+        *(
+            pytest.param(name, marks=pytest.mark.thorough)
+            for name in (
+                "fifo",
+                "unix",
+                "seqpacket",
+                "dgram",
+                "tcp",
+                "udp",
+                "sysv",
+                "file",
+                "signal",
+            )
+        ),
+    ]
 )
 def ctx(request):
     return mpipc.get_context(request.param, start_method="fork")
