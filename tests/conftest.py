@@ -20,9 +20,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 import workers
 
 METHODS = ("fork", "spawn", "forkserver")
-# These tests depend on how processes start. The others run with spawn and forkserver when asked
-# for, by -m thorough or --start-method; that objects reach such children, the kit checks always.
-DEPENDS_ON_START = {"process", "lifetime", "pool", "futures"}
+# These tests depend on how processes start. The others run so when asked for, by -m thorough or
+# --start-method; that objects reach spawned children, the kit checks always.
+DEPENDS_ON_START = {"spawn": {"process", "lifetime", "pool"}, "forkserver": {"process"}}
 _STDERR = pytest.StashKey[int]()
 
 
@@ -67,13 +67,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "context_name" in metafunc.fixturenames:
         family = metafunc.config.getoption("context")
         asked_for = metafunc.config.getoption("start_method")
-        usual = asked_for or metafunc.module.__name__.removeprefix("test_") in DEPENDS_ON_START
+        about = metafunc.module.__name__.removeprefix("test_")
         metafunc.parametrize(
             "context_name",
             [
                 pytest.param(
                     f"{family}-{method}",
-                    marks=() if usual or method == "fork" else pytest.mark.thorough,
+                    marks=()
+                    if asked_for or method == "fork" or about in DEPENDS_ON_START[method]
+                    else pytest.mark.thorough,
                 )
                 for method in asked_for or METHODS
             ],

@@ -14,13 +14,11 @@ from mpipc._registry import PREFIX, START_METHODS, mechanisms
 from mpipc.cli.mechanisms import report
 from mpipc.testing.conformance import checks
 
-# Those in which objects of each kind go to another process, which is where start methods differ:
-# they run under spawn too. All the rest, and forkserver, when asked for by -m thorough.
+# Some in which objects go to another process, which is where start methods differ: they run under
+# spawn too. All the rest, and forkserver, when asked for by -m thorough.
 CROSSING = {
     "check_connection_travels",
     "check_joinable_queue",
-    "check_killed_family_leaves_nothing",
-    "check_lock_excludes",
     "check_semaphore_counts",
     "check_simple_queue_keeps_order",
     "check_values_and_arrays",
