@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import sys
@@ -96,6 +97,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for name in filter(lacks.get, lacks):
             for mark in item.iter_markers(name):
                 item.add_marker(pytest.mark.skip(reason=f"not on {family}: {mark.args[0]}"))
+
+
+def pytest_collection_finish() -> None:
+    # The leak check of each test collects garbage: what is there by now need not be looked at.
+    gc.collect()
+    gc.freeze()
 
 
 def _spec_of(family: str) -> MechanismSpec:
