@@ -155,17 +155,24 @@ static void wake_up(fiber *f, int by)
     f->word = NULL;
 }
 
+/* Who has slept on a word longest, or NULL. */
+static fiber *longest_asleep(uint32_t *word)
+{
+    fiber *first = NULL;
+    for (int i = 0; i < S.fibers; i++) {
+        fiber *f = &S.fiber[i];
+        if (f->state == ASLEEP && f->word == word
+            && (!first || f->asleep_since < first->asleep_since))
+            first = f;
+    }
+    return first;
+}
+
 static int wake_word(uint32_t *word, int n)
 {
     int woken = 0;
     while (woken < n) {
-        fiber *first = NULL;
-        for (int i = 0; i < S.fibers; i++) {
-            fiber *f = &S.fiber[i];
-            if (f->state == ASLEEP && f->word == word
-                && (!first || f->asleep_since < first->asleep_since))
-                first = f;
-        }
+        fiber *first = longest_asleep(word);
         if (!first)
             break;
         wake_up(first, 0);
@@ -481,13 +488,7 @@ static void break_step(const char *label)
 
 static int requeue_word(uint32_t *word, uint32_t *to)
 {
-    fiber *first = NULL;
-    for (int i = 0; i < S.fibers; i++) {
-        fiber *f = &S.fiber[i];
-        if (f->state == ASLEEP && f->word == word
-            && (!first || f->asleep_since < first->asleep_since))
-            first = f;
-    }
+    fiber *first = longest_asleep(word);
     if (!first)
         return 0;
     first->word = to;

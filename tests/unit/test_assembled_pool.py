@@ -32,8 +32,8 @@ def packets():
     return mpipc.get_context("seqpacket", start_method="fork")
 
 
-def cut_a_result(pool):
-    """Kill the worker of a pool in the middle of a result."""
+def hold_results(pool):
+    """Receive no results of a pool until the event that is returned is set."""
     begun, go = threading.Event(), threading.Event()
 
     def hold(_):
@@ -42,6 +42,12 @@ def cut_a_result(pool):
 
     pool.apply_async(workers.square, (2,), callback=hold)
     assert begun.wait(SOON)
+    return go
+
+
+def cut_a_result(pool):
+    """Kill the worker of a pool in the middle of a result."""
+    go = hold_results(pool)
     cut = pool.apply_async(workers.payload, (2 * MIB,))
     until(lambda: not pool._pool._results.empty())
     (worker,) = pool._pool
@@ -74,14 +80,7 @@ def test_a_cut_result_breaks_the_pool(stream, end):
 def test_what_waits_when_a_pool_breaks(stream):
     """More than its queue of tasks holds."""
     pool = stream.Pool(1)
-    begun, go = threading.Event(), threading.Event()
-
-    def hold(_):
-        begun.set()
-        go.wait(SOON)
-
-    pool.apply_async(workers.square, (2,), callback=hold)
-    assert begun.wait(SOON)
+    go = hold_results(pool)
     cut, *results = [pool.apply_async(workers.payload, (2 * MIB,)) for _ in range(2000)]
     until(lambda: not pool._pool._results.empty())
     os.kill(pool._pool[0].pid, signal.SIGKILL)
