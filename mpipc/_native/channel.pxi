@@ -709,8 +709,7 @@ cdef int wait_message(Chan* c, Bell* bell, int64_t deadline, bint again) noexcep
     cdef bint on_bell = c.flags & CHANNEL_WAITS_ON_FD != 0
     cdef int64_t began
     cdef int r = PAUSED
-    if waiting(c) or not again and spin_while(
-            &c.get_spin, low_half(&c.h.tail), ANY, <uint32_t>tail):
+    if waiting(c) or not again and linger(&c.get_spin, low_half(&c.h.tail), ANY, <uint32_t>tail):
         return OK
     began = monotonic_ns()
     if not on_bell:
