@@ -8,6 +8,7 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -551,6 +552,11 @@ def broken(barrier: Any, timeout: float = SOON) -> bool:
     except threading.BrokenBarrierError:
         return True
     return False
+
+
+def end_met_or_broken(barrier: Any, timeout: float = SOON) -> None:
+    """Wait at the barrier and end with status 0 if all met, 3 if it broke."""
+    sys.exit(3 if broken(barrier, timeout) else 0)
 
 
 def record(value: Any) -> None:

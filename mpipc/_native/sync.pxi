@@ -775,65 +775,121 @@ cdef class ConditionCore:
         return n + load32(&self.c.crowded)
 
 
-# --- Barrier ------------------------------------------------------------------------------------
+# --- Barrier ----------------------------------------------------------------------------------
 # Its logic is in mechanisms/shm_barrier.py; here is who is inside. All under the barrier's lock.
+#
+# Whoever comes takes a seat and notes the round. One store, `rounds`, releases all that wait in
+# this round; they leave when they come to it, while others already wait in the next. Who sits in
+# an earlier round has been released; whose seat says TURNED_AWAY has not.
+
+cdef uint32_t ROUND = 0x7fffffff
+cdef uint32_t TURNED_AWAY = 0x80000000u
+
+SEATED = 0
+RELEASED = 1
+SENT_AWAY = 2
+
 
 cdef class Seats:
-    """Who is inside a barrier: 32-bit words of a block, each with an owner tag or 0.
-
-    Those who find no seat free are only counted.
+    """Who is inside a barrier.
 
     Parameters
     ----------
     block : Block
-        Where the words are. The first is not ours, the second counts those without a seat.
+        Where the seats are: 32-bit words, of which the first is not ours. The second counts the
+        rounds, then each seat has two: its owner's tag, 0 if it is free, and the round.
     """
 
     cdef Block block
-    cdef uint32_t* standing
+    cdef uint32_t* rounds
     cdef uint32_t* seat
     cdef int seats
 
     def __init__(self, Block block):
-        self.block = checked(block, 3 * sizeof(uint32_t))
-        self.standing = <uint32_t*>self.block.data + 1
-        self.seat = self.standing + 1
-        self.seats = <int>(self.block.size // sizeof(uint32_t)) - 2
+        self.block = checked(block, 4 * sizeof(uint32_t))
+        self.rounds = <uint32_t*>self.block.data + 1
+        self.seat = self.rounds + 1
+        self.seats = <int>(self.block.size // (2 * sizeof(uint32_t))) - 1
 
     @cython.final
-    cdef int find(self, uint32_t tag) noexcept:
-        """The first seat with this in it, else -1."""
+    cdef bint waits(self, int i) noexcept:
+        """Whether somebody sits there who waits in this round."""
+        return (load32(&self.seat[2 * i]) != 0
+                and load32(&self.seat[2 * i + 1]) == load32(self.rounds) & ROUND)
+
+    def waiting(self):
+        """How many wait in this round."""
+        cdef int i, n = 0
+        for i in range(self.seats):
+            n += self.waits(i)
+        return n
+
+    def inside(self):
+        """The tags of those who wait in this round, in a list; of each process once."""
+        cdef int i
+        return [*dict.fromkeys([load32(&self.seat[2 * i])
+                                for i in range(self.seats) if self.waits(i)])]
+
+    def enter(self):
+        """Take a seat; its number, or -1 if all are taken."""
         cdef int i
         for i in range(self.seats):
-            if load32(&self.seat[i]) == tag:
+            if load32(&self.seat[2 * i]) == 0:
+                store32(&self.seat[2 * i + 1], load32(self.rounds) & ROUND)
+                kill_point("barrier: the round noted")
+                store32(&self.seat[2 * i], me())
+                kill_point("barrier: counted in")
                 return i
         return -1
 
-    def taken(self):
-        """How many are inside."""
-        cdef uint32_t n = load32(self.standing)
+    def told(self, int i):
+        """What the one on this seat has been told: SEATED, which is nothing, or how it ended."""
+        if not 0 <= i < self.seats or self.waits(i):
+            return SEATED
+        return SENT_AWAY if load32(&self.seat[2 * i + 1]) == TURNED_AWAY else RELEASED
+
+    def leave(self, int i):
+        """Give the seat back; whether there was no other."""
+        cdef int k
+        for k in range(self.seats):
+            if load32(&self.seat[2 * k]) == 0:
+                break
+        else:
+            k = -1
+        store32(&self.seat[2 * i], 0)
+        kill_point("barrier: counted out")
+        return k < 0
+
+    def release(self):
+        """Release all who wait in this round."""
+        store32(self.rounds, load32(self.rounds) + 1)
+        kill_point("barrier: a round released")
+
+    def turn_away(self):
+        """Tell all who wait in this round that it has ended in vain."""
         cdef int i
         for i in range(self.seats):
-            n += load32(&self.seat[i]) != 0
-        return n
+            if self.waits(i):
+                store32(&self.seat[2 * i + 1], TURNED_AWAY)
+                kill_point("barrier: one turned away")
 
-    def enter(self):
-        """Count the calling process in once more."""
-        cdef int i = self.find(0)
-        if i >= 0:
-            store32(&self.seat[i], me())
-        else:
-            store32(self.standing, load32(self.standing) + 1)
-        kill_point("barrier: counted in")
-
-    def leave(self):
-        """Count the calling process out once."""
-        cdef int i = self.find(me())
-        if i >= 0:
-            store32(&self.seat[i], 0)
-        else:
-            store32(self.standing, load32(self.standing) - 1)
-        kill_point("barrier: counted out")
+    def strike(self):
+        """Free the seats of the dead; whether one of them waited in this round."""
+        cdef uint32_t tag, alive = me(), dead = 0
+        cdef bint missed = False
+        cdef int i
+        for i in range(self.seats):
+            tag = load32(&self.seat[2 * i])
+            if tag == 0 or tag == alive:
+                continue
+            if tag == dead or owner_dead(tag):
+                dead = tag
+                missed |= self.waits(i)
+                store32(&self.seat[2 * i], 0)
+                kill_point("barrier: a dead one struck out")
+            else:
+                alive = tag
+        return missed
 
 
 # --- Event --------------------------------------------------------------------------------------

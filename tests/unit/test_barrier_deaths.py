@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import signal
@@ -15,6 +16,9 @@ from mpipc import _core
 from workers import SOON, Background
 
 
+MET, BROKE = 0, 3       # see workers.end_met_or_broken
+
+
 @pytest.fixture(params=["fork", "spawn"])
 def context(request):
     return mpipc.get_context("shm", start_method=request.param)
@@ -22,10 +26,11 @@ def context(request):
 
 def waiting(context, barrier, count):
     """Let a process wait, as the one that makes it `count`; return it once it does."""
-    child = context.Process(target=workers.broken, args=(barrier, 10 * SOON))
+    child = context.Process(target=workers.end_met_or_broken, args=(barrier, 10 * SOON))
     child.start()
     until(lambda: barrier.n_waiting == count)
-    return child
+    with barrier._cond:     # so it sleeps
+        return child
 
 
 def until(true):
@@ -33,6 +38,19 @@ def until(true):
     while not true():
         assert time.monotonic() < end
         time.sleep(0.001)
+
+
+@contextlib.contextmanager
+def stopped(*children):
+    """They do not run in here."""
+    for child in children:
+        os.kill(child.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for child in children:
+            if child.is_alive():
+                os.kill(child.pid, signal.SIGCONT)
 
 
 def killed(child):
@@ -64,7 +82,7 @@ def test_a_killed_party_breaks_it_for_the_last_that_comes(context):
     killed(children[0])
     assert workers.broken(barrier, SOON)
     children[1].join(SOON)
-    assert children[1].exitcode == 0 and barrier.broken
+    assert children[1].exitcode == BROKE and barrier.broken
     mended(barrier)
 
 
@@ -102,20 +120,16 @@ class Dying(type(mpipc.get_context("shm").Barrier(1))):
 
     def _enter(self):
         self._act("come")
-        super()._enter()
+        place = super()._enter()
         self._act("entered")
-
-    def _exit(self):
-        self._act("counted out")
-        super()._exit()
-        self._act("left")
+        return place
 
     def _release(self):
         super()._release()
         self._act("released")
 
 
-@pytest.mark.parametrize("where", ["come", "entered", "counted out", "left", "released"])
+@pytest.mark.parametrize("where", ["come", "entered", "released"])
 def test_killed_with_the_lock(where):
     context = mpipc.get_context("shm", start_method="fork")
     barrier = Dying(2, ctx=context)
@@ -140,21 +154,52 @@ def test_killed_while_others_wait_for_the_next_round():
     context = mpipc.get_context("shm", start_method="fork")
     barrier = context.Barrier(2)
     child = waiting(context, barrier, 1)
-    os.kill(child.pid, signal.SIGSTOP)
-    barrier.wait(SOON)
-    runs = [Background(barrier.wait, SOON) for _ in range(2)]
-    assert all(run.blocked() for run in runs)
-    killed(child)
-    assert sorted(run.result() for run in runs) == [0, 1]
+    with stopped(child):
+        barrier.wait(SOON)
+        for _ in range(3):
+            runs = [Background(barrier.wait, SOON) for _ in range(2)]
+            assert sorted(run.result() for run in runs) == [0, 1]
+        killed(child)
+    mended(barrier)
 
 
-def test_more_parties_than_places(context):
+def test_many_parties(context):
     barrier = context.Barrier(140)
     runs = [Background(barrier.wait, SOON) for _ in range(140)]
     assert sorted(run.result() for run in runs) == list(range(140))
-    assert barrier.n_waiting == 0
-    tags = barrier._tags.tolist()
-    assert not any(tags)
+    assert barrier.n_waiting == 0 and barrier._seats.inside() == []
+
+
+def test_more_callers_than_seats(context):
+    """Released ones that were stopped keep their seats; once these run out, others wait for one."""
+    barrier = context.Barrier(2)
+    with contextlib.ExitStack() as stack:
+        children = []
+        for rounds in range(16):
+            if rounds:
+                barrier.wait(SOON)
+            children.append(waiting(context, barrier, 1))
+            stack.enter_context(stopped(children[-1]))
+        late = Background(barrier.wait, SOON)
+        assert late.blocked()
+        killed(children[0])
+        assert late.result() == 1
+    for child in children[1:]:
+        child.join(SOON)
+        assert child.exitcode == MET
+    mended(barrier)
+
+
+def test_reset_reaches_those_who_wake_late(context):
+    """Who was asleep when the barrier was reset is not counted in the rounds that follow."""
+    barrier = context.Barrier(2)
+    child = waiting(context, barrier, 1)
+    with stopped(child):
+        barrier.reset()
+        assert barrier.n_waiting == 0
+        mended(barrier)
+    child.join(SOON)
+    assert child.exitcode == BROKE
 
 
 def test_tags_tell_the_living_from_the_dead(context):
