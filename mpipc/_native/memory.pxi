@@ -10,7 +10,10 @@ cdef uint64_t ARENA_BYTES = 1 << 20
 cdef uint64_t ARENA_STEP = 16 << 10
 cdef uint64_t OWN_ARENA = 64 << 10      # blocks of this size and more get an arena to themselves
 cdef uint64_t SPARE_ARENA = 4 << 20     # ... the last of which is kept, up to this size
-cdef uint64_t LINE = 64
+cdef enum:
+    LINE = 64
+    ARENA_LINES = 1 << 14       # of ARENA_BYTES
+    BLOCK_LINES = 1 << 10       # of OWN_ARENA
 
 cdef object segments = WeakValueDictionary()    # (device, inode) -> Segment: each mapped once
 
@@ -89,7 +92,10 @@ cdef class Arena(Segment):
     cdef uint64_t used
     cdef uint64_t process       # whose arena it is
     cdef bint alone             # it is for one block
-    cdef dict free
+    # Free blocks, by their number of lines: the first of each length, and which comes after which.
+    # They are known by 1 + the number of their first line; 0 ends a list.
+    cdef uint16_t first[BLOCK_LINES]
+    cdef uint16_t after[ARENA_LINES]
 
     cdef int map(self, uint64_t size) except -1:
         cdef void* at = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE,
@@ -106,10 +112,11 @@ cdef class Arena(Segment):
 
     cdef Block take(self, uint64_t size):
         """A zeroed block, or None when the arena is full."""
-        cdef uint64_t room = (size + LINE - 1) & ~(LINE - 1), offset, more
-        cdef list again = self.free.get(room)
+        cdef uint64_t lines = (size + LINE - 1) // LINE, room = lines * LINE, offset, more
+        cdef uint16_t again = 0 if self.alone else self.first[lines - 1]
         if again:
-            offset = again.pop()
+            self.first[lines - 1] = self.after[again - 1]
+            offset = (again - 1) * <uint64_t>LINE
             memset(self.base + offset, 0, room)
         else:
             if room > self.size - self.used:
@@ -124,14 +131,15 @@ cdef class Arena(Segment):
             self.used = offset + room
         return block_in(self, offset, size)
 
-    cdef void give(self, uint64_t offset, uint64_t size):
+    cdef void give(self, uint64_t offset, uint64_t size) noexcept:
         global spare_arena
         if self.alone:
             if self.size <= SPARE_ARENA:
                 spare_arena = self
             return
-        cdef uint64_t room = (size + LINE - 1) & ~(LINE - 1)
-        self.free.setdefault(room, []).append(offset)
+        cdef uint64_t lines = (size + LINE - 1) // LINE, line = offset // LINE
+        self.after[line] = self.first[lines - 1]
+        self.first[lines - 1] = <uint16_t>(line + 1)
 
 
 cdef Arena current_arena = None
@@ -142,7 +150,6 @@ cdef Arena new_arena(uint64_t size):
     cdef Arena arena = Arena.__new__(Arena)
     arena.make(b"mpipc-arena")
     arena.map((size + PAGE_BYTES - 1) & ~(PAGE_BYTES - 1))
-    arena.free = {}
     arena.process = process_generation
     return arena
 
@@ -230,7 +237,7 @@ cpdef Block new_block(Py_ssize_t size, uint64_t max_bytes=0):
         raise out_of_memory(f"a block above max_bytes={max_bytes}", size)
     if <uint64_t>size >= OWN_ARENA:
         return arena_alone(size).take(size)
-    size = max(size, 1)
+    size = size or 1
     if current_arena is not None and current_arena.process == process_generation:
         block = current_arena.take(size)
         if block is not None:

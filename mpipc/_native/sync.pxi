@@ -70,7 +70,7 @@ cdef int take_slowly(semaphore* s, uint64_t owner, Spin* spin, int64_t* tick,
     cdef int64_t left, began
     cdef int r, i
     if tick[0]:
-        tick[0] = min(2 * tick[0], LAST_SLICE_NS)
+        tick[0] = min(4 * tick[0], LAST_SLICE_NS)
         slept = SLEEPERS
     else:
         tick[0] = FIRST_SLICE_NS
@@ -703,6 +703,28 @@ cdef class ConditionCore:
     cdef bint held(self) except -1:
         return self.lock._semlock._is_mine() if self.plain is None else self.plain.mine()
 
+    cdef int holds(self) except -1:
+        """How often this process has taken the lock."""
+        return self.lock._semlock._count() if self.plain is None else self.plain.count
+
+    cdef int give_back(self, int times) except -1:
+        cdef int i
+        for i in range(times):
+            if self.plain is None:
+                self.lock.release()
+            else:
+                self.plain.give_back()
+        return 0
+
+    cdef int take(self, int times) except -1:
+        cdef int i
+        for i in range(times):
+            if self.plain is None:
+                self.lock.acquire()
+            else:
+                self.plain.take()
+        return 0
+
     def wait(self, timeout=None):
         """Release the lock, sleep until notified, take the lock again.
 
@@ -711,20 +733,18 @@ cdef class ConditionCore:
         bool
             False if `timeout` seconds passed first.
         """
-        lock = self.lock
         assert self.held(), "must acquire() condition before using wait()"
         cdef int64_t deadline = deadline_of(timeout)
         cdef uint64_t mine = 0
         cdef uint32_t crowd = load32(&self.c.crowd)
         cdef int64_t budget = spin_budget(&self.spin)
-        cdef int r, slot, count = lock._semlock._count(), i
+        cdef int r, slot, count = self.holds()
         slot = condition_enter(self.c, &mine, SLOT_SPINNING if budget else SLOT_WAITING)
         if slot < 0:
             fetch_add32(&self.c.crowded, 1)
             kill_point("condition: joined the crowd")
         try:
-            for i in range(count):
-                lock.release()
+            self.give_back(count)
             try:
                 while True:
                     with nogil:
@@ -737,8 +757,7 @@ cdef class ConditionCore:
                         return r == OK
                     PyErr_CheckSignals()
             finally:
-                for i in range(count):
-                    lock.acquire()
+                self.take(count)
         except BaseException:
             # A signal handler raised: leave, and let a notify that came meanwhile go to another.
             if slot >= 0 and not cas64(&self.c.slot[slot], mine, 0):
