@@ -110,8 +110,11 @@ UNDO = {"word": (0, 8), "log_value": (12, 4), "log_slot": (16, 8)}
 UNDO |= {f"slot[{i}]": (24 + 8 * i, 8) for i in (0, 1, 2, 124)}
 WORD = {"word": (0, 8)}
 BARRIER = {"state": (0, 4), "rounds": (4, 4)}
-BARRIER |= {f"seat[{i}].{what}": (8 + 8 * i + at, 4)
-            for i in (0, 1, 15) for what, at in (("tag", 0), ("round", 4))}
+BARRIER |= {
+    f"seat[{i}].{what}": (8 + 8 * i + at, 4)
+    for i in (0, 1, 15)
+    for what, at in (("tag", 0), ("round", 4))
+}
 
 
 class Watched:

@@ -36,6 +36,7 @@ ctypedef struct World:
     Op ops[THREADS][MOST_OPS]
     uint32_t flags, maxsize, units, most_units
     uint64_t maxbytes
+    bint yields                 # takers yield the processor before they sleep
     int shared                  # of the threads, the first so many are one process
     bint owned, opened
     # The handles of each thread; threads of one process may share theirs.
@@ -400,6 +401,7 @@ cdef void load_program(dict program) except *:
     w.owned = program.get("owned", w.most_units == 1)
     w.opened = not program.get("unopened", False)
     w.crowd = program.get("crowd", 0)
+    w.yields = program.get("yields", False)
     w.shared = program.get("shared", 0)
     w.rounds = program.get("rounds", 1)
     for t, ops in enumerate(threads):
@@ -429,6 +431,8 @@ cdef void reset_world() noexcept nogil:
         w.chans[t].claim = NULL
         w.chans[t].taker = 0
         spin_start(&w.chans[t].get_spin)
+        if not w.yields:
+            w.chans[t].get_spin.sleeps_first = MOST_SLEEPS
         spin_start(&w.chans[t].put_spin)
         spin_start(&w.spin[t])
         memset(&put_done[t], 0, w.put_begun[t])

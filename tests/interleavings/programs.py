@@ -42,9 +42,9 @@ def program(*threads: list[Op], **options: Any) -> Program:
     """What is run. Options, beside those of the objects:
 
     before, taken: messages that are there at first, and how many of them are taken again; cpus: 2,
-    to spin before sleeping; slices: sleeps may end by time or signal while others can run; kills:
-    how many threads may be killed (victims: which); crowd: so many wait for the condition already;
-    unopened: the threads race for the first use.
+    to spin before sleeping; yields: takers yield before they sleep; slices: sleeps may end by time
+    or signal while others can run; kills: how many threads may be killed (victims: which); crowd:
+    so many wait for the condition already; unopened: the threads race for the first use.
     """
     return {"threads": list(threads), **options}
 
@@ -60,6 +60,8 @@ PROGRAMS: dict[str, Program] = {
     "EARLY_SLICES": program([put(), put()], [get()], [get()], slices=True),
     "TIMEOUTS": program([put(), put(), put()], [get(5 * MS), get()], [get(150 * MS)], slices=True),
     "SPINNING": program([put(), put()], [get(), get()], cpus=2),
+    "YIELDING": program([put(), put()], [get()], [get()], yields=True),
+    "YIELDING_SLICES": program([put(), put()], [get()], [get()], yields=True, slices=True),
     "FIRST_USE": program([put()], [get()], [put(), get()], unopened=True),
     "MELEE": program(*[[put(), get()]] * 5, maxsize=2),
     "MELEE_LARGE": program(*[[put(LARGE), get(), put(LARGER), get()]] * 4),
@@ -84,6 +86,9 @@ PROGRAMS: dict[str, Program] = {
     "SELECT_AND_GET": program([put(), put()], [select], [get()], exposed=True),
     "EXPOSED_LATE": program([put()], [put()], [expose, get(), get()]),
     "PIPE": program([put(), put()], [get(), get()], pipe=True, ends={0: "w", 1: "r"}),
+    "PIPE_YIELDING": program(
+        [put(), put()], [get(), get()], pipe=True, ends={0: "w", 1: "r"}, yields=True
+    ),
     "PIPE_CLOSED": program([put(), close_write], [get_all], pipe=True, ends={0: "w", 1: "r"}),
     "PIPE_OF_TWO_WRITERS": program(
         [put(), close_write],

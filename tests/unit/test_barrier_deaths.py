@@ -16,7 +16,7 @@ from mpipc import _core
 from workers import SOON, Background
 
 
-MET, BROKE = 0, 3       # see workers.end_met_or_broken
+MET, BROKE = 0, 3  # see workers.end_met_or_broken
 
 
 @pytest.fixture(params=["fork", "spawn"])
@@ -29,7 +29,7 @@ def waiting(context, barrier, count):
     child = context.Process(target=workers.end_met_or_broken, args=(barrier, 10 * SOON))
     child.start()
     until(lambda: barrier.n_waiting == count)
-    with barrier._cond:     # so it sleeps
+    with barrier._cond:  # so it sleeps
         return child
 
 
