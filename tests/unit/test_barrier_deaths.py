@@ -15,7 +15,6 @@ import workers
 from mpipc import _core
 from workers import SOON, Background
 
-
 MET, BROKE = 0, 3  # see workers.end_met_or_broken
 
 
