@@ -77,6 +77,8 @@ cdef int channel_format(Chan* c) noexcept nogil:
     h.tail = h.head
     for i in range(FREE_LISTS):
         h.free_list[i] = 0
+    h.empty_list = 0
+    h.free_pages = 0
     kill_point("format: all but the magic")
     store64_release(&h.magic, CHANNEL_MAGIC)
     kill_point("format: done")
@@ -303,6 +305,11 @@ cdef int recover(Chan* c, Bell* bell) noexcept nogil:
     for i in range(FREE_LISTS):
         h.free_list[i] = 0
         kill_point("recover: a free list emptied")
+    h.empty_list = 0
+    h.free_pages = 0
+    h.fewest = 0                # who gives memory back waits for a period more
+    h.surplus = 0
+    kill_point("recover: free pages forgotten")
     store32(&h.hand, 0)
     kill_point("recover: the list of those in hand emptied")
     page = 1
@@ -315,16 +322,20 @@ cdef int recover(Chan* c, Bell* bell) noexcept nogil:
             holder = EXTENT_LINKED
         elif c.flags & CHANNEL_REDELIVER and in_hand(c, page):
             list_push(c, &h.hand, page)
+        elif is_free(holder):
+            pass
         elif holder & EXTENT_LINKED or owner_dead(holder) and not has_heir(extent_at(c, page)):
             set_desc(extent_at(c, page), describe(pages, EXTENT_FREE))
             holder = EXTENT_FREE
-        if holder == EXTENT_FREE and run:
+        if holder == EXTENT_FREE:
+            h.free_pages += pages
+        if run and holder == <uint32_t>extent_at(c, run).desc:
             join_next(c, run, page)
-        elif holder == EXTENT_FREE:
-            run = page
         elif run:
             list_push(c, free_list(c, run), run)
-            run = 0
+            run = page if is_free(holder) else 0
+        elif is_free(holder):
+            run = page
         page += pages
     if run:
         list_push(c, free_list(c, run), run)
@@ -457,11 +468,13 @@ cdef int put_message(Chan* c, Bell* bell, const Message* message, uint32_t* page
             store64(&h.head, place(position, <uint32_t>head))
             kill_point("put: rewound")
             compiler_fence()
+            trim_some(c)
     need = sizeof(record) if page[0] else <uint32_t>record_bytes(size)
     if position < start or position + sizeof(record) > end:
         channel_unlock(c)
         return CORRUPT
     if position + need + sizeof(record) > end:
+        trim_some(c)
         if tiles(c, h.spare) and pages_of(extent_at(c, h.spare).desc) >= FIRST_CHUNK_PAGES:
             fresh = h.spare
         else:
@@ -695,6 +708,16 @@ cdef inline bint hung_up(int fd) noexcept nogil:
     return ppoll(&p, 1, &now, NULL) > 0 and p.revents & (POLLHUP | POLLERR) != 0
 
 
+cdef void trim_waiting(Chan* c, Bell* bell, int64_t slept) noexcept nogil:
+    """After a slice in vain: milliseconds of giving memory back, while no message comes."""
+    cdef int steps = 32 if slept == TICK_NS else 1
+    cdef bint more = True
+    while more and steps and channel_lock(c, bell, True) == OK:
+        more = count_between(c.h.head, c.h.tail) == 0 and trim(c, TRIM_STEP)
+        channel_unlock(c)
+        steps -= 1
+
+
 cdef int64_t BRIEFLY_NS = 1_000_000
 
 
@@ -731,7 +754,7 @@ cdef int wait_on_bell(Chan* c, Bell* bell, int64_t deadline) noexcept nogil:
     cdef timespec t
     cdef int64_t left
     cdef int r
-    cdef bint rung = False, ours
+    cdef bint rung = False, ours, large
     while True:
         left = slice_until(deadline, TICK_NS)
         if left <= 0:
@@ -743,6 +766,7 @@ cdef int wait_on_bell(Chan* c, Bell* bell, int64_t deadline) noexcept nogil:
             channel_unlock(c)
             return OK
         ours = c.h.bells != 0
+        large = c.h.npages > TRIM_PAGES
         drain(c, bell.read_fd)
         channel_unlock(c)
         if rung and not ours:
@@ -761,6 +785,8 @@ cdef int wait_on_bell(Chan* c, Bell* bell, int64_t deadline) noexcept nogil:
             return OK
         if r < 0 and errno != EINTR:
             return NO_MEMORY
+        if r == 0 and large:
+            trim_waiting(c, bell, left)
         if r <= 0:
             return PAUSED
         if p.revents & (POLLHUP | POLLERR):
@@ -773,6 +799,7 @@ cdef int wait_on_tail(Chan* c, Bell* bell, int64_t deadline) noexcept nogil:
     cdef uint32_t ticket
     cdef int64_t left
     cdef int r, n
+    cdef bint large
     while True:
         left = slice_until(deadline, TICK_NS)
         if left <= 0:
@@ -798,11 +825,14 @@ cdef int wait_on_tail(Chan* c, Bell* bell, int64_t deadline) noexcept nogil:
             return n
         give_back(c.h.get_given, &c.h.get_called, ticket)
         n = count_between(c.h.head, c.h.tail)
+        large = c.h.npages > TRIM_PAGES
         channel_unlock(c)
         if n:
             return OK
         if bell.write_fd < 0 and hung_up(bell.read_fd):
             return OK if waiting(c) else HUNG_UP
+        if r == ETIMEDOUT and large:
+            trim_waiting(c, bell, left)
         if r != EAGAIN:
             return PAUSED
 

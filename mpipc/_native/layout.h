@@ -40,7 +40,9 @@
  *   168    8    looked_at  anybody                    when dead takers were last looked for, ns
  *   176    4    takes      lock                       messages ever taken into a hand
  *   180    4    shut       lock, 0 -> 1               shutdown(): no more puts
- *   192    84   free_list  lock                       first free extent of 2^i pages and more
+ *   184    4    free_pages lock                       in extents that are FREE
+ *   188    4    fewest     lock                       ... the fewest there were in this period
+ *   192    84   free_list  lock                       first FREE extent of 2^i pages and more
  *   276    4    log        lock                       0: none | index in taker[] + 1
  *                                                      | REDELIVER: the page of a message
  *   280    8    log_head   lock                        what head, done and taker[] are to become
@@ -49,6 +51,9 @@
  *   300    4    log_done   lock
  *   304    16*n taker      lock                        tasks taken and not done, by owner tag; the
  *                                                      last: done by processes that had taken none
+ *   2368   8    period_at  lock                       when this period began, monotonic ns
+ *   2376   4    surplus    lock                       pages that are still to be given back
+ *   2380   4    empty_list lock                       first EMPTY extent
  *
  * lock word: 0 free | tid held | tid+WAITERS held, somebody sleeps | OWNER_DIED kernel's mark:
  *   whoever locks next recovers before anything else.
@@ -67,9 +72,11 @@
  *   48     16   onward     lock        handed back: and the jump to where head was
  *   64     4*n  heir       lock        forked children that read it too, by owner tag; 0: nobody
  *   Truth are desc and, in hand or handed back, all from `taken` to `onward`, and, while a process
- *   holds it, heir. The rest, and free_list, hand, last, read_at and write_at, recovery computes anew.
+ *   holds it, heir. The rest, and free_list, empty_list, free_pages, hand, last, read_at and write_at,
+ *   recovery computes anew.
  *   holder: EXTENT_FREE | owner tag of the process that fills or empties it | EXTENT_LINKED
  *     | EXTENT_LINKED + owner tag of the process that has the message in hand
+ *     | EXTENT_EMPTY: free, and only its first page is sure to be backed by memory
  *
  * struct record (in a chunk, 16-aligned): size of a message, kind, form, page
  *   RECORD_INLINE  the bytes follow
@@ -86,7 +93,7 @@
 #include <stdint.h>
 
 #define CHANNEL_MAGIC 0x314c4e4843504d21ull
-#define CHANNEL_VERSION 3u
+#define CHANNEL_VERSION 4u
 #define CHANNEL_STRIDE (1ull << 40)
 #define FREE_LISTS 21
 #define CHANNEL_WAITS_ON_FD 1u /* flags: long sleeps are on the doorbell */
@@ -116,6 +123,7 @@
 #define FORM_ENCLOSED 4u
 
 #define EXTENT_FREE 0u
+#define EXTENT_EMPTY 0x7fc00000u /* no owner tag: see process.pxi */
 #define EXTENT_LINKED 0x80000000u
 #define BEING_READ 0x80000000u
 
@@ -158,7 +166,8 @@ typedef struct channel {
     int64_t looked_at;
     uint32_t takes;
     uint32_t shut;
-    char line2[8];
+    uint32_t free_pages;
+    uint32_t fewest;
     uint32_t free_list[FREE_LISTS];
     uint32_t log;
     uint64_t log_head;
@@ -166,6 +175,9 @@ typedef struct channel {
     uint32_t log_owner;
     uint32_t log_done;
     taker taker[TAKERS + 1];
+    uint64_t period_at;
+    uint32_t surplus;
+    uint32_t empty_list;
 } channel;
 
 typedef struct record {
@@ -287,9 +299,12 @@ AT(channel, hand, 164);
 AT(channel, looked_at, 168);
 AT(channel, takes, 176);
 AT(channel, shut, 180);
+AT(channel, free_pages, 184);
 AT(channel, free_list, 192);
 AT(channel, log, 276);
 AT(channel, taker, 304);
+AT(channel, period_at, 2368);
+AT(channel, empty_list, 2380);
 AT(extent, epoch, 8);
 AT(extent, taken, 24);
 AT(extent, again, 32);

@@ -10,7 +10,7 @@ cdef extern from "_native/layout.h" nogil:
     uint32_t RECORD_INLINE, RECORD_EXTENT, RECORD_JUMP
     uint32_t FORM_PICKLE, FORM_BYTES, FORM_VALUE, FORM_ARRAY, FORM_ENCLOSED
     int ARRAY_DIMENSIONS
-    uint32_t EXTENT_FREE, EXTENT_LINKED, BEING_READ
+    uint32_t EXTENT_FREE, EXTENT_EMPTY, EXTENT_LINKED, BEING_READ
     uint64_t AGAIN_OFFSET
     int CONDITION_SLOTS
     int UNDO_SLOTS, TAKERS, HEIRS
@@ -52,6 +52,8 @@ cdef extern from "_native/layout.h" nogil:
         int64_t looked_at
         uint32_t takes
         uint32_t shut
+        uint32_t free_pages
+        uint32_t fewest
         uint32_t* free_list
         uint32_t log
         uint64_t log_head
@@ -59,6 +61,9 @@ cdef extern from "_native/layout.h" nogil:
         uint32_t log_owner
         uint32_t log_done
         taker* taker
+        uint64_t period_at
+        uint32_t surplus
+        uint32_t empty_list
 
     ctypedef struct record:
         uint64_t size

@@ -305,7 +305,8 @@ cdef class ChannelSegment(Segment):
         dict
             The header's fields by their names; ``takers``: how many tasks each process, by its
             pid, has taken and not done; ``extents``: a list of (page, pages, holder), holder being
-            ``"free"``, ``"linked"`` or the pid of the process that holds it.
+            ``"free"``, ``"empty"`` (free, its memory given back), ``"linked"`` or the pid of the
+            process that holds it.
         """
         cdef Chan* c = self.open(which)
         cdef Bell nobody
@@ -335,6 +336,7 @@ cdef class ChannelSegment(Segment):
             holder = <uint32_t>extent_at(c, page).desc
             extents.append((page, pages_of(extent_at(c, page).desc),
                             "free" if holder == EXTENT_FREE else
+                            "empty" if holder == EXTENT_EMPTY else
                             "linked" if holder & EXTENT_LINKED else holder & OWNER_PID))
             if c.flags & CHANNEL_REDELIVER and in_hand(c, page):
                 takers[holder & OWNER_PID] = takers.get(holder & OWNER_PID, 0) + 1

@@ -5,7 +5,8 @@
 #
 # owner tag: 9 bits of the process's start time << 22 | pid. Never 0; bit 31 is free for flags.
 # The start time tells a process from a later one that was given the same pid. Its bits are 0 where
-# it could not be learned (no /proc, no descriptor left), and never all set, as OWNER_ORPHAN's are.
+# it could not be learned (no /proc, no descriptor left), and never all set, as OWNER_ORPHAN's and
+# EXTENT_EMPTY's are.
 
 cdef uint32_t OWNER_PID = 0x3fffff
 cdef uint32_t OWNER_START = 0x1ff << 22

@@ -2,8 +2,8 @@
 #
 # The kernel counts the references: the memory goes when the last process that maps it or holds its
 # descriptor is gone, however it went. A memfd is sealed against shrinking, and every page is
-# allocated with fallocate before its number is published, so a full machine is an error return and
-# never SIGBUS.
+# allocated with fallocate before its number is published, and again before it is used after it was
+# given back, so a full machine is an error return and never SIGBUS.
 
 cdef int OK = 0
 cdef int WOULD_BLOCK = 1       # empty, or full
@@ -160,8 +160,14 @@ cdef bint tiles(Chan* c, uint32_t page) noexcept nogil:
     return 0 < pages <= c.reached - page
 
 
+cdef inline bint is_free(uint32_t holder) noexcept nogil:
+    return holder == EXTENT_FREE or holder == EXTENT_EMPTY
+
+
 cdef inline uint32_t* free_list(Chan* c, uint32_t page) noexcept nogil:
     """The list that the extent at `page` is in while it is free: where its first one stands."""
+    if <uint32_t>extent_at(c, page).desc == EXTENT_EMPTY:
+        return &c.h.empty_list
     return &c.h.free_list[size_class(pages_of(extent_at(c, page).desc))]
 
 
@@ -189,9 +195,9 @@ cdef void list_remove(Chan* c, uint32_t* first, uint32_t page) noexcept nogil:
 
 
 cdef void join_next(Chan* c, uint32_t page, uint32_t next_) noexcept nogil:
-    """Merge the extent at `next_`, which is in no list, into the free one before it."""
+    """Merge the extent at `next_`, which is in no list, into the FREE or EMPTY one before it."""
     cdef uint32_t pages = pages_of(extent_at(c, page).desc) + pages_of(extent_at(c, next_).desc)
-    set_desc(extent_at(c, page), describe(pages, EXTENT_FREE))
+    set_desc(extent_at(c, page), describe(pages, <uint32_t>extent_at(c, page).desc))
     if inside(c, page + pages):
         extent_at(c, page + pages).prev = page
         kill_point("join: the extent behind told")
@@ -200,24 +206,41 @@ cdef void join_next(Chan* c, uint32_t page, uint32_t next_) noexcept nogil:
         kill_point("join: now the last")
 
 
+cdef uint32_t extent_before(Chan* c, uint32_t page) noexcept nogil:
+    """Lock held. The extent that ends where the one at `page` begins; 0 for none."""
+    cdef uint32_t prev = extent_at(c, page).prev
+    if prev < page and tiles(c, prev) and prev + pages_of(extent_at(c, prev).desc) == page:
+        return prev
+    return 0
+
+
 cdef void extent_free(Chan* c, uint32_t page) noexcept nogil:
-    """Lock held. The extent is ours, a dead process's or unlinked; joins it to free neighbours."""
+    """Lock held. The extent is ours, a dead process's or unlinked; joins it to FREE neighbours.
+
+    Not to EMPTY ones: what was just used is used again first, and needs no system call then.
+    """
     cdef extent* e = extent_at(c, page)
-    cdef uint32_t after
+    cdef uint32_t after, prev
     if not tiles(c, page):
         return
     after = page + pages_of(e.desc)
+    c.h.free_pages += pages_of(e.desc)
     set_desc(e, describe(pages_of(e.desc), EXTENT_FREE))
     if tiles(c, after) and <uint32_t>extent_at(c, after).desc == EXTENT_FREE:
         list_remove(c, free_list(c, after), after)
         join_next(c, page, after)
-    if (e.prev < page and tiles(c, e.prev) and <uint32_t>extent_at(c, e.prev).desc == EXTENT_FREE
-            and e.prev + pages_of(extent_at(c, e.prev).desc) == page):
-        after = page
-        page = e.prev
-        list_remove(c, free_list(c, page), page)
-        join_next(c, page, after)
+    prev = extent_before(c, page)
+    if prev and <uint32_t>extent_at(c, prev).desc == EXTENT_FREE:
+        list_remove(c, free_list(c, prev), prev)
+        join_next(c, prev, page)
+        page = prev
     list_push(c, free_list(c, page), page)
+
+
+cdef inline void forget_free(Chan* c, uint32_t pages) noexcept nogil:
+    """Lock held. So many pages are FREE no more."""
+    c.h.free_pages -= min(pages, c.h.free_pages)
+    c.h.fewest = min(c.h.fewest, c.h.free_pages)
 
 
 # A process that forks while it reads an extent leaves that to its child too, as an heir: whoever is
@@ -283,7 +306,7 @@ cdef int sweep_dead(Chan* c) noexcept nogil:
         if not tiles(c, page):
             return CORRUPT
         holder = <uint32_t>extent_at(c, page).desc
-        if holder != EXTENT_FREE and not holder & EXTENT_LINKED and holder != alive:
+        if not is_free(holder) and not holder & EXTENT_LINKED and holder != alive:
             if owner_dead(holder) and extent_release(c, page, holder):
                 freed += 1
                 page = 1                    # merging made the walk lose its place
@@ -294,14 +317,15 @@ cdef int sweep_dead(Chan* c) noexcept nogil:
 
 
 cdef int extent_grow(Chan* c, uint32_t pages) noexcept nogil:
-    """Lock held. Append free pages, so that the last extent is a free one of at least `pages`.
+    """Lock held. Append free pages, so that there are at least `pages` at the end.
 
     Killed before npages is published: the pages are backed, and nobody knows.
     """
     cdef channel* h = c.h
-    cdef uint32_t old = h.npages, more = old // 4, last = h.last
-    if tiles(c, last) and <uint32_t>extent_at(c, last).desc == EXTENT_FREE:
-        pages -= min(pages_of(extent_at(c, last).desc), pages - 1)  # they will be joined
+    cdef uint32_t old = h.npages, more = old // 4, last = h.last, at = h.last
+    while tiles(c, at) and is_free(<uint32_t>extent_at(c, at).desc):
+        pages -= min(pages_of(extent_at(c, at).desc), pages - 1)    # they will be joined
+        at = extent_before(c, at)
     more = min(max(more, <uint32_t>16), <uint32_t>256)
     more = max(more, pages)
     if old >= c.maxpages or pages > c.maxpages - old:
@@ -323,29 +347,91 @@ cdef int extent_grow(Chan* c, uint32_t pages) noexcept nogil:
     h.last = old
     kill_point("grow: the last known")
     extent_free(c, old)
+    if tiles(c, last) and <uint32_t>extent_at(c, last).desc == EXTENT_EMPTY:
+        list_remove(c, &h.empty_list, last)     # first in its list, to be found and joined
+        list_push(c, &h.empty_list, last)
     return OK
 
 
 cdef uint32_t extent_take(Chan* c, uint32_t page, uint32_t pages, uint32_t holder) noexcept nogil:
-    """Lock held. Turn the first `pages` of a free extent into one of `holder`'s."""
+    """Lock held. Turn the first `pages` of a free extent into one of `holder`'s.
+
+    The page, or 0 if there is no memory for an EMPTY one, which then stays as it is.
+    """
     cdef extent* e = extent_at(c, page)
-    cdef uint32_t rest = pages_of(e.desc) - pages, after = page + pages
+    cdef channel* h = c.h
+    cdef uint32_t rest = pages_of(e.desc) - pages, after = page + pages, was = <uint32_t>e.desc
+    if was == EXTENT_EMPTY:
+        # ... and the first page of the rest. Killed after it: backed, and nobody knows.
+        if back_pages(c.view.fd, c.view.origin, page + 1, pages if rest else pages - 1) != OK:
+            return 0
+        kill_point("take: pages backed again")
     list_remove(c, free_list(c, page), page)
+    if was == EXTENT_FREE:
+        forget_free(c, pages)
     if rest:
-        set_desc(extent_at(c, after), describe(rest, EXTENT_FREE))
+        set_desc(extent_at(c, after), describe(rest, was))
         extent_at(c, after).prev = page
         kill_point("take: the rest told")
         if inside(c, after + rest):
             extent_at(c, after + rest).prev = after
             kill_point("take: the one behind the rest told")
         else:
-            c.h.last = after
+            h.last = after
             kill_point("take: the rest is the last")
     memset(e.heir, 0, HEIRS * sizeof(uint32_t))     # what lies there may be old payload
     set_desc(e, describe(pages, holder))
     if rest:
         list_push(c, free_list(c, after), after)
     return page
+
+
+cdef uint32_t make_empty(Chan* c, uint32_t page, uint32_t pages) noexcept nogil:
+    """Lock held. Join free extents around the one at `page`, some EMPTY, to at least `pages`.
+
+    The page at which they begin, or 0 if there are not so many, which changes nothing.
+    """
+    cdef uint32_t first = page, at, prev = extent_before(c, page), total = 0
+    while prev and is_free(<uint32_t>extent_at(c, prev).desc):
+        first = prev
+        prev = extent_before(c, prev)
+    at = first
+    while total < pages and tiles(c, at) and is_free(<uint32_t>extent_at(c, at).desc):
+        total += pages_of(extent_at(c, at).desc)
+        at += pages_of(extent_at(c, at).desc)
+    if total < pages:
+        return 0
+    list_remove(c, free_list(c, first), first)
+    if <uint32_t>extent_at(c, first).desc == EXTENT_FREE:
+        forget_free(c, pages_of(extent_at(c, first).desc))
+        set_desc(extent_at(c, first), describe(pages_of(extent_at(c, first).desc), EXTENT_EMPTY))
+    while True:
+        at = first + pages_of(extent_at(c, first).desc)
+        if not tiles(c, at) or not is_free(<uint32_t>extent_at(c, at).desc):
+            break
+        if <uint32_t>extent_at(c, at).desc == EXTENT_FREE:
+            if pages_of(extent_at(c, first).desc) >= pages:
+                break
+            forget_free(c, pages_of(extent_at(c, at).desc))
+        list_remove(c, free_list(c, at), at)
+        join_next(c, first, at)
+    list_push(c, &c.h.empty_list, first)
+    return first
+
+
+cdef uint32_t empty_find(Chan* c, uint32_t pages, uint32_t holder) noexcept nogil:
+    """Lock held. The page of an extent from among those whose pages were given back; 0 if none."""
+    cdef uint32_t page = c.h.empty_list, first
+    cdef int looked = 0
+    while tiles(c, page) and looked < 64 and <uint32_t>extent_at(c, page).desc == EXTENT_EMPTY:
+        first = page
+        if pages_of(extent_at(c, page).desc) < pages:
+            first = make_empty(c, page, pages)
+        if first:
+            return extent_take(c, first, pages, holder)
+        page = extent_at(c, page).list_next
+        looked += 1
+    return 0
 
 
 cdef uint32_t extent_find(Chan* c, uint32_t pages, uint32_t holder) noexcept nogil:
@@ -363,7 +449,7 @@ cdef uint32_t extent_find(Chan* c, uint32_t pages, uint32_t holder) noexcept nog
             page = extent_at(c, page).list_next
             looked += 1
         k += 1
-    return 0
+    return empty_find(c, pages, holder)
 
 
 cdef int extent_alloc(Chan* c, uint32_t pages, uint32_t holder, uint32_t* found) noexcept nogil:
@@ -387,4 +473,94 @@ cdef int extent_alloc(Chan* c, uint32_t pages, uint32_t holder, uint32_t* found)
     if r != OK:
         return r
     found[0] = extent_find(c, pages, holder)
-    return OK if found[0] else CORRUPT
+    if found[0]:
+        return OK
+    # Even now none: what was given back could not be backed again.
+    return NO_MEMORY if tiles(c, h.empty_list) else CORRUPT
+
+
+# --- giving memory back -------------------------------------------------------------------------
+# What was FREE all through a period is not needed: above a mark it goes back to the kernel, down to
+# a reserve. A burst in every period so keeps its memory. Periods are counted, and memory is given
+# back, by those who wait in vain, and by puts that come to an end of their chunk.
+#
+# A piece at the end of a FREE extent is EMPTY before its pages go. Killed in between, they stay,
+# and nobody knows. Joined to the EMPTY extent behind it, it makes few of them.
+
+cdef uint32_t WARM_PAGES = 512          # 2 MiB: the reserve
+cdef uint32_t TRIM_PAGES = 1536         # 6 MiB: the mark
+cdef uint32_t TRIM_STEP = 128          # at a time, with the lock held: a fifth of a millisecond
+cdef uint64_t PERIOD_NS = 4_000_000_000
+
+
+cdef uint32_t split_empty(Chan* c, uint32_t page, uint32_t pages) noexcept nogil:
+    """Lock held. Make the last `pages` of a longer FREE extent EMPTY; how many to punch out."""
+    cdef channel* h = c.h
+    cdef uint32_t rest = pages_of(extent_at(c, page).desc) - pages, at = page + rest
+    cdef uint32_t after = at + pages, punch = pages - 1
+    cdef extent* e = extent_at(c, at)
+    list_remove(c, free_list(c, page), page)
+    if tiles(c, after) and <uint32_t>extent_at(c, after).desc == EXTENT_EMPTY:
+        list_remove(c, free_list(c, after), after)
+        pages += pages_of(extent_at(c, after).desc)
+        after = at + pages
+        punch += 1
+    e.prev = page
+    set_desc(e, describe(pages, EXTENT_EMPTY))
+    set_desc(extent_at(c, page), describe(rest, EXTENT_FREE))
+    if inside(c, after):
+        extent_at(c, after).prev = at
+        kill_point("trim: the extent behind told")
+    else:
+        h.last = at
+        kill_point("trim: the empty one is the last")
+    list_push(c, free_list(c, page), page)
+    list_push(c, &h.empty_list, at)
+    return punch
+
+
+cdef bint trim(Chan* c, uint32_t most) noexcept nogil:
+    """Lock held. If it is time, give at most so many pages back; whether there are more."""
+    cdef channel* h = c.h
+    cdef int64_t now
+    cdef int k = FREE_LISTS - 1
+    cdef uint32_t page, pages, punch
+    if h.surplus == 0:
+        now = monotonic_ns()
+        if <uint64_t>now - h.period_at < PERIOD_NS:
+            return False
+        h.period_at = now
+        if h.fewest > TRIM_PAGES:
+            h.surplus = h.fewest - WARM_PAGES
+        h.fewest = h.free_pages
+        kill_point("trim: a new period")
+        if h.surplus == 0:
+            return False
+    while k > size_class(CHUNK_PAGES) and not tiles(c, h.free_list[k]):
+        k -= 1
+    page = h.free_list[k]
+    # Used meanwhile, or in pieces each of which is hardly a chunk.
+    if (h.fewest <= WARM_PAGES or not tiles(c, page)
+            or <uint32_t>extent_at(c, page).desc != EXTENT_FREE
+            or pages_of(extent_at(c, page).desc) < 2 * CHUNK_PAGES):
+        h.surplus = 0
+        return False
+    pages = min(min(most, h.surplus), h.fewest - WARM_PAGES)
+    pages = min(pages, pages_of(extent_at(c, page).desc) - CHUNK_PAGES)
+    punch = split_empty(c, page, pages)
+    page += pages_of(extent_at(c, page).desc) + 1
+    forget_free(c, pages)
+    h.surplus -= pages
+    kill_point("trim: empty, not yet given back")
+    if punch and fallocate(c.view.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                           c.view.origin + (<uint64_t>page << PAGE_SHIFT),
+                           <uint64_t>punch << PAGE_SHIFT) < 0:
+        h.surplus = 0           # they stay, and are found to be backed when they are used
+    kill_point("trim: given back")
+    return h.surplus != 0
+
+
+cdef inline void trim_some(Chan* c) noexcept nogil:
+    """Lock held. For rare occasions on the way of a message; cheap where there is little memory."""
+    if c.h.npages > TRIM_PAGES:
+        trim(c, TRIM_STEP // 2)

@@ -41,7 +41,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "unit"))
 
 import numpy
-from core_memory import HEIR, LOCK, PAGE, assert_tiled, words
+from core_memory import HEIR, LOCK, PAGE, a_period_passes, assert_tiled, words
 
 import mpipc
 from mpipc import SegmentCorrupt, ShutDown, _core
@@ -324,6 +324,36 @@ def wait_in_vain(faults: Faults) -> None:
             empty = True
     assert empty or faults.raised
     carry_on(queue, [])
+
+
+def idle() -> Any:
+    """A queue with much memory, which it has not needed for a while."""
+    queue, _ = filled([9 * KB * KB])
+    queue.get()
+    a_period_passes(queue.segment)
+    return queue
+
+
+def wait_for_nothing(queue: Any) -> None:
+    with contextlib.suppress(queue_errors.Empty):
+        queue.get(timeout=0.12)
+
+
+@scenario
+def give_memory_back(faults: Faults) -> None:
+    queue = idle()
+    with faults:
+        wait_for_nothing(queue)
+    carry_on(queue, [])
+
+
+@scenario
+def use_what_was_given_back(faults: Faults) -> None:
+    """With enough for a message in it, and only together with what lies before it."""
+    queue = idle()
+    wait_for_nothing(queue)
+    assert os.fstat(queue.segment.fd).st_blocks < 5 * KB * KB // 512, "nothing was given back"
+    carry_on(queue, put_all(queue, [bytes(4 * KB * KB), bytes(8 * KB * KB)], faults))
 
 
 @scenario

@@ -21,8 +21,11 @@ WRITE_AT = 132
 HAND = 164
 LOOKED_AT = 168
 SHUT = 180
+FREE_PAGES = 184
+FEWEST = 188
 FREE_LIST = 192
 FREE_LISTS = 21
+PERIOD_AT = 2368
 EXTENT_HEADER = 128
 HEIR = 64
 FIRST_RECORD = PAGE + EXTENT_HEADER
@@ -31,6 +34,7 @@ RECORD_BYTES = 16
 TID = 0x3FFFFFFF  # of who has the lock
 OWNER_DIED = 0x40000000
 LINKED = 0x80000000
+EMPTY = 0x7FC00000
 
 
 class Words:
@@ -59,6 +63,13 @@ class Words:
         self.set32(LOCK, OWNER_DIED)
 
 
+def a_period_passes(channels: Any) -> None:
+    """What is free now in the first channel has been free for so long."""
+    with words(channels) as memory:
+        memory.set32(FEWEST, memory.get32(FREE_PAGES))
+        memory.set64(PERIOD_AT, 0)
+
+
 @contextlib.contextmanager
 def words(channels: Any) -> Iterator[Words]:
     """Map the first channel of a segment as far as it has pages now."""
@@ -68,11 +79,11 @@ def words(channels: Any) -> Iterator[Words]:
 
 
 def assert_tiled(report: dict[str, Any]) -> None:
-    """Each extent begins where the one before it ends, and no two free ones are neighbours."""
+    """Each extent begins where the one before it ends; free neighbours of one kind are joined."""
     page, before = 1, None
     for start, pages, holder in report["extents"]:
         assert start == page and pages > 0
-        assert not (before == holder == "free")
+        assert not (before == holder and holder in ("free", "empty"))
         page, before = start + pages, holder
     assert page == report["npages"]
 
