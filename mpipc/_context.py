@@ -143,6 +143,37 @@ class MechanismContext(stock.BaseContext):
         """A queue with only ``put``, ``get``, ``empty``, ``close``; `views` as for `Queue`."""
         return self._objects.SimpleQueue(ctx=self, **self._extras(views=views))
 
+    def empty(self, shape: Any, dtype: Any = float, *, to: Any) -> Any:
+        """A NumPy array in the memory of a queue or pipe of this context; beyond stock.
+
+        Fill it and send it to `to`, whole: that sends a reference, the array is not copied. From
+        then on sender and receiver look at the same memory if `to` was made with ``views=True``,
+        else the receiver gets its copy. The memory is free again when both are done. Sent to
+        somewhere else, or again while somebody still has it, it is copied as any array is.
+
+        Parameters
+        ----------
+        shape : int or tuple of int
+            As for ``numpy.empty``.
+        dtype : numpy.dtype or what makes one
+            Numbers in native byte order.
+        to : Queue, JoinableQueue, SimpleQueue or Connection
+            Of ``mpipc-shm``; a connection that can send.
+
+        Raises
+        ------
+        TypeError
+            The mechanism cannot; `to` or `dtype` is of another kind.
+        ValueError
+            A negative dimension, more than seven, or a queue with ``redeliver=True``.
+        MemoryError
+            There is no memory, or ``max_bytes`` does not allow it.
+        """
+        allocate = getattr(self._objects, "empty", None)
+        if allocate is None:
+            raise TypeError(f"mpipc-{self._spec.name} has no empty(); use the context mpipc-shm")
+        return allocate(to, shape, dtype)
+
     def Pool(
         self,
         processes: int | None = None,

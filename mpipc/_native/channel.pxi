@@ -324,7 +324,7 @@ cdef int recover(Chan* c, Bell* bell) noexcept nogil:
             list_push(c, &h.hand, page)
         elif is_free(holder):
             pass
-        elif holder & EXTENT_LINKED or owner_dead(holder) and not has_heir(extent_at(c, page)):
+        elif (holder & EXTENT_LINKED or owner_dead(holder)) and not has_heir(extent_at(c, page)):
             set_desc(extent_at(c, page), describe(pages, EXTENT_FREE))
             holder = EXTENT_FREE
         if holder == EXTENT_FREE:
@@ -381,6 +381,8 @@ ctypedef struct Message:        # one to be put
     int count
     uint16_t form               # FORM_...
     uint64_t size               # of all pieces
+    uint32_t page               # 0, or the extent of ours in which it lies already, all but the
+    Chan* of                    # first piece; of this channel
 
 
 cdef inline void gather(char* to, const Message* message) noexcept nogil:
@@ -427,7 +429,7 @@ cdef int put_message(Chan* c, Bell* bell, const Message* message, uint32_t* page
     cdef channel* h = c.h
     cdef uint64_t size = message.size
     cdef uint64_t head, tail, position, end, start
-    cdef uint32_t present, chunk, need, given, fresh = 0
+    cdef uint32_t present, chunk, need, given, fresh = 0, filled = page[0]
     cdef bint call
     cdef record* rec
     cdef int r = channel_lock(c, bell, patient)
@@ -446,7 +448,10 @@ cdef int put_message(Chan* c, Bell* bell, const Message* message, uint32_t* page
     if present == COUNT_MASK:
         channel_unlock(c)
         return OVERFLOW
-    if <int64_t>size > c.inline_max and page[0] == 0:
+    if not filled and message.page and message.of == c and extent_share(c, message.page):
+        filled = message.page
+        memcpy(payload(c, filled), message.pieces[0].data, message.pieces[0].size)
+    elif <int64_t>size > c.inline_max and not filled:
         if size >> PAGE_SHIFT >= c.maxpages:
             r = NO_MEMORY
         else:
@@ -469,7 +474,7 @@ cdef int put_message(Chan* c, Bell* bell, const Message* message, uint32_t* page
             kill_point("put: rewound")
             compiler_fence()
             trim_some(c)
-    need = sizeof(record) if page[0] else <uint32_t>record_bytes(size)
+    need = sizeof(record) if filled else <uint32_t>record_bytes(size)
     if position < start or position + sizeof(record) > end:
         channel_unlock(c)
         return CORRUPT
@@ -507,12 +512,12 @@ cdef int put_message(Chan* c, Bell* bell, const Message* message, uint32_t* page
     rec.size = size
     rec.form = message.form
     kill_point("put: record begun")
-    if page[0]:
+    if filled:
         rec.kind = RECORD_EXTENT
-        rec.page = page[0]
+        rec.page = filled
         kill_point("put: record names its extent")
-        set_desc(extent_at(c, page[0]),
-                 describe(pages_of(extent_at(c, page[0]).desc), EXTENT_LINKED))
+        set_desc(extent_at(c, filled),
+                 describe(pages_of(extent_at(c, filled).desc), EXTENT_LINKED))
     else:
         rec.kind = RECORD_INLINE
         gather(<char*>(rec + 1), message)

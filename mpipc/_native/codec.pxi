@@ -190,6 +190,7 @@ cdef Codec encode(obj, Draft* draft, bint views):
         draft.message.form = FORM_ENCLOSED
     draft.message.pieces = codec.sink.pieces
     draft.message.count = codec.sink.count
+    draft.message.page = 0
     draft.message.size = codec.sink.size
     return codec
 

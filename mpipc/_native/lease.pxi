@@ -12,10 +12,12 @@ ctypedef struct Hold:
     Bell* bell
     uint32_t page
     bint for_ever           # we could not hold it properly: never freed by us
+    bint allotted           # the extent was allotted here, to be filled and sent
     Hold* before
     Hold* after
 
 cdef Hold* holds = NULL     # all there are; changed under the GIL
+cdef int allotments = 0     # ... of them, of allotted extents
 cdef int birth[2]           # the pipe, while we fork and hold something
 birth[0] = birth[1] = -1
 
@@ -90,12 +92,23 @@ cdef void inherit(Hold* hold, uint32_t parent) noexcept nogil:
         _exit(128 + SIGKILL)        # where a filter forbids even that
 
 
+cdef bint held_elsewhere(const Hold* hold) noexcept:
+    """Whether this process looks into the extent twice: as who sent it, and as who took it."""
+    cdef const Hold* other = holds
+    while other != NULL:
+        if other != hold and other.c == hold.c and other.page == hold.page:
+            return True
+        other = other.after
+    return False
+
+
 @cython.no_gc_clear
 @cython.final
 cdef class Lease:
-    """A taken message that still lies in its extent; the extent is free again when this goes.
+    """A message that lies in its extent, taken or yet to be sent.
 
-    Exports the message as a writable buffer, since nobody else has it.
+    The extent is free again when this is gone, and who else looks into it. Exports the message as a
+    writable buffer.
     """
 
     cdef ChannelSegment segment
@@ -107,23 +120,26 @@ cdef class Lease:
         PyBuffer_FillInfo(view, self, <void*>self.taken.data, self.taken.size, 0, flags)
 
     def __dealloc__(self):
-        global holds
+        global holds, allotments
         cdef Hold* hold = &self.hold
+        cdef bint last
         if self.segment is None:
             return
+        last = allotments == 0 or not held_elsewhere(hold)
         if hold.before != NULL:
             hold.before.after = hold.after
         else:
             holds = hold.after
         if hold.after != NULL:
             hold.after.before = hold.before
-        if not hold.for_ever:
+        allotments -= hold.allotted
+        if last and not hold.for_ever:
             with nogil:
                 take_done(hold.c, hold.bell, hold.page)
 
 
 cdef Lease lease(ChannelSegment segment, Chan* c, Door door, Taken* taken):
-    global holds
+    global holds, allotments
     cdef Lease self = Lease.__new__(Lease)
     self.segment = segment
     self.door = door
@@ -135,7 +151,31 @@ cdef Lease lease(ChannelSegment segment, Chan* c, Door door, Taken* taken):
     if holds != NULL:
         holds.before = &self.hold
     holds = &self.hold
+    if allotments and held_elsewhere(&self.hold):
+        self.hold.allotted = True
+        allotments += 1
     return self
+
+
+cdef Lease allotted(ChannelSegment segment, Chan* c, Door door, Taken* taken):
+    """A lease of an extent of ours that is to be filled."""
+    global allotments
+    cdef Lease self = lease(segment, c, door, taken)
+    self.hold.allotted = True
+    allotments += 1
+    return self
+
+
+cdef void lies_in(base, Message* message) noexcept:
+    """Note where the array of a message lies, if it is a whole allotted one. `base`: the array's."""
+    cdef Lease lease_
+    if type(base) is not Lease:
+        return
+    lease_ = <Lease>base
+    if (lease_.hold.allotted and message.size == lease_.taken.size
+            and message.pieces[1].data == lease_.taken.data + sizeof(array_header)):
+        message.page = lease_.hold.page
+        message.of = lease_.hold.c
 
 
 if watch_forks(before_fork, after_fork_in_parent, after_fork_in_child) != 0:

@@ -276,7 +276,28 @@ cdef bint extent_release(Chan* c, uint32_t page, uint32_t owner) noexcept nogil:
 
 cdef void extent_keep(extent* e) noexcept nogil:
     """Lock held. It is nobody's from now on, until the whole channel goes."""
-    set_desc(e, describe(pages_of(e.desc), OWNER_ORPHAN))
+    if <uint32_t>e.desc == EXTENT_LINKED:
+        e.heir[0] = OWNER_ORPHAN        # who takes it leaves it to nobody
+    else:
+        set_desc(e, describe(pages_of(e.desc), OWNER_ORPHAN))
+
+
+cdef bint extent_share(Chan* c, uint32_t page) noexcept nogil:
+    """Lock held. Be an heir of an extent of ours, which is about to be linked; False if we cannot."""
+    cdef extent* e = extent_at(c, page)
+    cdef int i, room = -1
+    if c.flags & CHANNEL_REDELIVER or not tiles(c, page) or <uint32_t>e.desc != me():
+        return False
+    for i in range(HEIRS):
+        if e.heir[i] == me():
+            return True
+        if e.heir[i] == 0 or owner_dead(e.heir[i]):
+            room = i
+    if room < 0:
+        return False
+    e.heir[room] = me()
+    kill_point("put: the sender is an heir")
+    return True
 
 
 cdef bint extent_inherit(extent* e, uint32_t parent, uint32_t heir) noexcept nogil:

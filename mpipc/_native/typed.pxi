@@ -69,6 +69,7 @@ cdef inline bint draft_piece(Draft* draft, uint32_t form, const char* data, uint
     draft.piece[0].size = size
     draft.message.pieces = draft.piece
     draft.message.count = 1
+    draft.message.page = 0
     draft.message.form = form
     draft.message.size = size
     return True
@@ -293,6 +294,22 @@ cdef bint is_array_class(PyTypeObject* type_) except -1:
     return <PyObject*>type_ == array_class
 
 
+cdef object array_layout(shape, dtype):
+    """An array that takes up no memory, of a shape and type of those that need no pickle."""
+    import numpy
+    if array_class == NULL:
+        meet_numpy()
+    dtype = numpy.dtype(dtype)
+    if not any(dtype is known for known in array_dtypes):
+        raise TypeError(f"an array that is sent without a copy has numbers in native byte order, "
+                        f"not {dtype!r}")
+    layout = numpy.broadcast_to(numpy.empty((), dtype), shape)
+    if layout.ndim > ARRAY_DIMENSIONS:
+        raise ValueError(f"an array that is sent without a copy has at most {ARRAY_DIMENSIONS} "
+                         f"dimensions, not {layout.ndim}")
+    return layout
+
+
 cdef bint draft_array(Draft* draft, array, const Py_buffer* view) except -1:
     """Make a message of an array, if it is one of those that need no pickle."""
     cdef array_header* header = &draft.header
@@ -320,6 +337,7 @@ cdef bint draft_array(Draft* draft, array, const Py_buffer* view) except -1:
     draft.piece[1].size = view.len
     draft.message.count = 2
     draft.message.size += view.len
+    lies_in(array.base, &draft.message)
     return True
 
 

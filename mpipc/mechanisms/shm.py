@@ -51,6 +51,7 @@ __all__ = [
 PIPE_CAPACITY = 1 << 20
 
 memory = _core.new_block
+empty = _core.empty_array
 
 watch_exit()
 

@@ -1277,6 +1277,72 @@ class TakeViews(Views):
         self.intact(self.taken())
 
 
+class Allotted(Views):
+    """Arrays that are sent without a copy; who sent them goes on looking at them."""
+
+    before = []
+
+    def filled(self) -> Any:
+        array = ctx.empty(50 * KB, "u1", to=self.queue)
+        array[:] = 7
+        return array
+
+    def right(self, array: Any) -> None:
+        assert array.tobytes() == b"\x07" * 50 * KB, "an array shows other data"
+
+
+@scenario
+class SendAllotted(Allotted):
+    puts = [b"\x07" * 50 * KB]
+
+    def victim(self) -> None:
+        array = self.filled()
+        self.queue.put(array)
+        self.right(array)
+
+
+class Sent(Allotted):
+    """The driver has sent one, and still looks at it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.array = self.filled()
+        self.queue.put(self.array)
+
+    def check(self) -> None:
+        for message in self.left():
+            assert message == b"\x07" * 50 * KB, "a message is damaged"
+        for size in (60 * KB, 300 * KB):
+            self.queue.put(bytes(size))
+            self.queue.get()
+        self.right(self.array)
+        del self.array
+        self.work_on()
+
+
+@scenario
+class TakeAllotted(Sent):
+    def victim(self) -> None:
+        del self.array
+        self.right(self.queue.get())
+
+
+@scenario
+class RecoverAllotted(Sent):
+    """Who took it is killed before it is his; it is the sender's again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        another_killed(self.queue.get, "take: committed")
+
+    def victim(self) -> None:
+        self.queue.put(bytes(60 * KB))
+
+    def check(self) -> None:
+        assert [len(message) for message in self.left()] in ([], [60 * KB])
+        super().check()
+
+
 @scenario
 class ForkWithViews(Views):
     """The victim is forked by a process that holds views, and drops what it inherits."""

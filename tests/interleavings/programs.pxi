@@ -91,6 +91,7 @@ cdef int put_one(int t, int64_t size, int64_t deadline):
     message.pieces = &piece
     message.count = 1
     message.form = FORM_BYTES
+    message.page = 0
     message.size = size
     w.put_begun[t] += 1
     r = send_message(w.chan[t], <Door>w.door[t], &message, deadline)
