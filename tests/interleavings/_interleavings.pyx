@@ -6,6 +6,8 @@ include "../../mpipc/_core.pyx"
 
 import time
 
+from libc.string cimport memchr
+
 
 cdef extern from "scheduler.h" nogil:
     ctypedef struct fiber:
@@ -25,6 +27,7 @@ cdef extern from "scheduler.h" nogil:
         uint64_t* change_at
         int bells, readers, writers
         char* memory
+        char* hole
     model S
     int READ_FD, WRITE_FD, MEMORY_FD, FIBERS, STACK, KILLED, CHOICES
     void violate(const char* what)
@@ -81,6 +84,10 @@ cdef bint hangs_up() noexcept nogil:
 
 cdef inline bint was_killed(int t) noexcept nogil:
     return S.fiber[t].state == KILLED
+
+
+cdef bint backed(uint32_t page, uint32_t pages) noexcept nogil:
+    return memchr(S.hole + page, 1, pages) == NULL
 
 
 include "programs.pxi"

@@ -42,6 +42,10 @@ cdef inline bint was_killed(int t) noexcept nogil:
     return False
 
 
+cdef inline bint backed(uint32_t page, uint32_t pages) noexcept nogil:
+    return True
+
+
 include "programs.pxi"
 
 

@@ -2,8 +2,8 @@
 #
 # The operations are what the classes of the core do around its functions, but for signals. The same
 # programs run under the scheduler (_interleavings.pyx) and on real threads (_stress.pyx). Whichever
-# includes this defines violation(), begins(), ends(), ends_late(), close_end(), hangs_up() and
-# was_killed().
+# includes this defines violation(), begins(), ends(), ends_late(), close_end(), hangs_up(),
+# was_killed() and backed().
 
 cdef enum:
     THREADS = 6                 # the last stands for whoever prepares, and looks afterwards
@@ -385,6 +385,15 @@ cdef void thread_body(int t) noexcept:
             w.finished[t] += 1
 
 
+cdef void give_back_early(bint early) noexcept:
+    """Memory goes back to the kernel whenever anybody looks, and though there is little."""
+    global WARM_PAGES, TRIM_PAGES, TRIM_STEP, PERIOD_NS
+    WARM_PAGES = 4 if early else 512
+    TRIM_PAGES = 8 if early else 1536
+    TRIM_STEP = 64 if early else 128
+    PERIOD_NS = 0 if early else 4_000_000_000
+
+
 cdef void load_program(dict program) except *:
     """Note what tests/interleavings/run.py says about a program."""
     cdef int t, i
@@ -405,6 +414,7 @@ cdef void load_program(dict program) except *:
     w.yields = program.get("yields", False)
     w.shared = program.get("shared", 0)
     w.rounds = program.get("rounds", 1)
+    give_back_early(program.get("trimming", False))
     for t, ops in enumerate(threads):
         w.count[t] = len(ops)
         if len(ops) > MOST_OPS:
@@ -465,8 +475,8 @@ cdef const char* tiling(Chan* c) noexcept nogil:
 
 
 cdef bint listed(Chan* c, uint32_t page) noexcept nogil:
-    """Whether a free extent is in the list of its size."""
-    cdef uint32_t at = c.h.free_list[size_class(pages_of(extent_at(c, page).desc))], steps = 0
+    """Whether a free extent is in the list of its size, or of the empty."""
+    cdef uint32_t at = free_list(c, page)[0], steps = 0
     while inside(c, at) and at != page and steps < c.h.npages:
         at = extent_at(c, at).list_next
         steps += 1
@@ -475,7 +485,7 @@ cdef bint listed(Chan* c, uint32_t page) noexcept nogil:
 
 cdef const char* look_at_memory(Chan* c, bint killed) noexcept nogil:
     """The channel is empty and nobody is in it: what are its pages?"""
-    cdef uint32_t page = 1, before = 0, holder = EXTENT_LINKED, last_holder
+    cdef uint32_t page = 1, before = 0, holder = EXTENT_LINKED, last_holder, free_pages = 0
     if tiling(c) != NULL:
         return tiling(c)
     while page < c.h.npages:
@@ -483,8 +493,12 @@ cdef const char* look_at_memory(Chan* c, bint killed) noexcept nogil:
         holder = <uint32_t>extent_at(c, page).desc
         if extent_at(c, page).prev != before:
             return b"an extent does not know the one before it"
+        if not backed(page, 1 if holder == EXTENT_EMPTY else pages_of(extent_at(c, page).desc)):
+            return b"a page that was given back counts as backed"
         if holder == EXTENT_FREE:
-            if last_holder == EXTENT_FREE:
+            free_pages += pages_of(extent_at(c, page).desc)
+        if is_free(holder):
+            if last_holder == holder:
                 return b"two free extents have not been joined"
             if not listed(c, page):
                 return b"a free extent is in no list"
@@ -497,6 +511,8 @@ cdef const char* look_at_memory(Chan* c, bint killed) noexcept nogil:
         page += pages_of(extent_at(c, page).desc)
     if c.h.last != before:
         return b"the last extent is not known"
+    if c.h.free_pages != free_pages:
+        return b"the number of free pages is wrong"
     return NULL
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-SMALL, LARGE, LARGER = 16, 5000, 30000
+SMALL, LARGE, LARGER, HUGE = 16, 5000, 30000, 70000
 MS = 1_000_000
 FOR_EVER, NOT_AT_ALL = -1, 0
 OR_END = -2  # for ever, or until the other end is gone
@@ -44,10 +44,14 @@ def program(*threads: list[Op], **options: Any) -> Program:
     before, taken: messages that are there at first, and how many of them are taken again; cpus: 2,
     to spin before sleeping; yields: takers yield before they sleep; slices: sleeps may end by time
     or signal while others can run; kills: how many threads may be killed (victims: which); crowd:
-    so many wait for the condition already; unopened: the threads race for the first use.
+    so many wait for the condition already; unopened: the threads race for the first use; trimming:
+    memory is given back early.
     """
     return {"threads": list(threads), **options}
 
+
+IN_VAIN = [get(90 * MS)] * 2
+SHRINKING: Program = {"before": [HUGE] * 4, "taken": 4, "trimming": True}
 
 PROGRAMS: dict[str, Program] = {
     # -- messages
@@ -122,6 +126,17 @@ PROGRAMS: dict[str, Program] = {
     "SPARE_CHUNK": program(
         [put(4000), put(4000)], [get(), get(), get()], before=[4000] * 20, taken=18
     ),
+    # -- memory that is given back, and needed again
+    "TRIMMED": program(
+        [*IN_VAIN, put(HUGE), put(SMALL)], [get(90 * MS)] * 3, **SHRINKING, slices=True
+    ),
+    "TRIMMED_BETWEEN": program(
+        [put(4000), put(HUGE), put(4000)],
+        [get(90 * MS)] * 3,
+        [*IN_VAIN, put(LARGER), get(90 * MS)],
+        **SHRINKING,
+        slices=True,
+    ),
     # -- locks
     "LOCK": program([section, section], [section]),
     "LOCK_OF_THREE": program([section], [section], [section, section]),
@@ -177,6 +192,12 @@ PROGRAMS: dict[str, Program] = {
         [put(LARGE), put(LARGER)],
         [get(300 * MS), put(LARGE), get(300 * MS)],
         before=[LARGE],
+        kills=1,
+    ),
+    "KILLED_TRIMMING": program(
+        [*IN_VAIN, put(HUGE), put(4000), put(LARGER)],
+        *[[get(90 * MS)] * 3] * 2,
+        **SHRINKING,
         kills=1,
     ),
     "KILLED_BOUNDED": program([put(SMALL, 300 * MS)] * 2, [get(300 * MS)] * 2, maxsize=1, kills=1),
@@ -240,6 +261,7 @@ MUTATIONS = [
     ("the puts of a quiet run wake nobody", "QUIET"),
     ("what the dead have in hand is forgotten", "KILLED_REDELIVERED"),
     ("shutdown does not say so", "SHUT_DOWN"),
+    ("memory that was given back is not backed again", "TRIMMED"),
 ]
 
 # On real threads, over and over; each round leaves things as they were. Threads that share a handle

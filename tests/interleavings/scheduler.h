@@ -68,6 +68,7 @@ enum {
     NO_WAKE_AFTER_QUIET,
     HAND_FORGOTTEN,
     SHUTDOWN_UNSAID,
+    NOT_BACKED_AGAIN,
     MUTATIONS,
 };
 
@@ -103,6 +104,7 @@ static struct {
     int bells, readers, writers;
     uint64_t backed, dirty;
     char *memory;
+    char hole[MEMORY >> 12]; /* pages that were punched out */
 } S;
 
 static void break_step(const char *label);
@@ -593,6 +595,10 @@ static int model_fallocate(int fd, int mode, off_t offset, off_t size)
     (void)fd;
     if (mode == 0 && (uint64_t)(offset + size) > S.backed)
         S.backed = (uint64_t)(offset + size);
+    if (mode) /* punched out */
+        memset(S.memory + offset, 0, (size_t)size);
+    if (mode || S.mutation != NOT_BACKED_AGAIN)
+        memset(S.hole + (offset >> 12), mode != 0, (size_t)size >> 12);
     if (S.backed > S.dirty)
         S.dirty = S.backed;
     return 0;
@@ -701,6 +707,7 @@ static void begin_run(void)
         S.memory = (mmap)(NULL, MEMORY, PROT_READ | PROT_WRITE,
                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     memset(S.memory, 0, S.dirty);
+    memset(S.hole, 0, S.dirty >> 12);
     S.backed = S.dirty = 0;
     S.running = S.preempted = S.killed = S.idle = S.rescuing = 0;
     S.steps = S.switches = S.sleeps = S.progress = S.idle_progress = S.rescues = 0;
