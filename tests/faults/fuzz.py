@@ -41,7 +41,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "unit"))
 
 import numpy
-from core_memory import LINKED, LOCK, OWNER_DIED, PAGE
+from core_memory import EMPTY, LINKED, LOCK, OWNER_DIED, PAGE
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
@@ -86,11 +86,16 @@ CHANNEL = {
     "looked_at": (168, 8),
     "takes": (176, 4),
     "shut": (180, 4),
+    "free_pages": (184, 4),
+    "fewest": (188, 4),
     "log": (276, 4),
     "log_head": (280, 8),
     "log_tasks": (288, 8),
     "log_owner": (296, 4),
     "log_done": (300, 4),
+    "period_at": (2368, 8),
+    "surplus": (2376, 4),
+    "empty_list": (2380, 4),
     **{f"free_list[{i}]": (192 + 4 * i, 4) for i in (0, 1, 2, 3, 4, 5, 8, 20)},
     **{f"taker[{i}].owner": (304 + 16 * i, 4) for i in (0, 1, 127, 128)},
     **{f"taker[{i}].tasks": (312 + 16 * i, 8) for i in (0, 1, 127, 128)},
@@ -375,7 +380,7 @@ KINDS = {
 OF_MESSAGES = [name for name, kind in KINDS.items() if kind.of_messages]
 
 NUMBERS = st.one_of(
-    st.sampled_from([0, 1, 2, 3, 4, 12, 13, 16, 0x7FFFFFFF, LINKED, 0xFFFFFFFF, OWNER_DIED]),
+    st.sampled_from([0, 1, 2, 3, 4, 12, 13, 16, 0x7FFFFFFF, EMPTY, LINKED, 0xFFFFFFFF, OWNER_DIED]),
     st.integers(0, 40),
     st.integers(0, 2**32 - 1),
 )
