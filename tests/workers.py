@@ -557,7 +557,7 @@ def broken(barrier: Any, timeout: float = SOON) -> bool:
 def send_back_double(there: Any, back: Any) -> None:
     """Change an array that comes where it lies; send the double of what it was without a copy."""
     came = there.get(timeout=SOON)
-    array = mpipc.get_context("shm").empty(came.shape, to=back)
+    array = multiprocessing.get_context("mpipc-shm").empty(came.shape, to=back)
     array[:] = came * 2
     came[:] = 3
     back.put(array)

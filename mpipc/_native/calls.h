@@ -123,6 +123,7 @@ static inline void disarm_call_site(void) {}
 #define sys_getrlimit(resource, limit) CALL(getrlimit, resource, limit)
 #define sys_ioctl(fd, request, out) CALL(ioctl, fd, request, out)
 #define sys_kill(pid, sig) CALL(kill, pid, sig)
+#define sys_madvise(at, size, advice) CALL(madvise, at, size, advice)
 #define sys_memfd_create(name, flags) CALL(memfd_create, name, flags)
 #define sys_mmap(at, size, prot, flags, fd, offset)                                                \
     CALL_OR(MAP_FAILED, mmap, at, size, prot, flags, fd, offset)

@@ -211,8 +211,16 @@ cdef void keep_codec(Codec codec):
         idle.append(codec)
 
 
+cdef uint64_t IN_HUGE_PAGES = 4 << 20   # objects from here on; NumPy does the same with arrays
+
+
 cdef bytes new_bytes(const char* data, uint64_t size):
     cdef bytes out = PyBytes_FromStringAndSize(NULL, size)
+    cdef size_t first
+    if size >= IN_HUGE_PAGES:
+        # Touching fresh memory page by page costs more than the copy. Only a hint.
+        first = (<size_t>PyBytes_AS_STRING(out) + PAGE_BYTES - 1) & ~(PAGE_BYTES - 1)
+        madvise(<void*>first, size - PAGE_BYTES, MADV_HUGEPAGE)
     copy(PyBytes_AS_STRING(out), data, size)
     return out
 

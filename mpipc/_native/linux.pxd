@@ -51,6 +51,8 @@ cdef extern from "_native/calls.h" nogil:
     void* MAP_FAILED
     void* mmap "sys_mmap"(void* at, size_t size, int prot, int flags, int fd, off_t offset)
     int munmap "sys_munmap"(void* at, size_t size)
+    int MADV_HUGEPAGE
+    int madvise "sys_madvise"(void* at, size_t size, int advice)
 
     # Sockets
     int AF_UNIX, SOCK_STREAM, SOCK_CLOEXEC, MSG_DONTWAIT, MSG_NOSIGNAL

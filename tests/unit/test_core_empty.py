@@ -264,7 +264,7 @@ def test_the_sender_keeps_it_when_the_receiver_is_killed(queue):
     queue.put(array)
     child = Child(receive)
     child.kill()
-    queue.put(numpy.zeros(1 << 20))     # grows, and so looks for what the dead held
+    queue.put(numpy.zeros(1 << 20))  # grows, and so looks for what the dead held
     queue.get()
     reuse(queue)
     assert (array == 1.5).all()
@@ -288,18 +288,18 @@ def test_killed_with_one_that_was_not_sent(queue):
 
 @pytest.mark.parametrize("sent", [False, True])
 def test_a_forked_child_keeps_what_its_parent_sends(queue, sent):
-    array = filled(queue)
+    arrays = [filled(queue)]
     if sent:
-        queue.put(array)
+        queue.put(arrays[0])
 
     def look(pause):
         pause()
-        return (array == 1.5).all()
+        return (arrays[0] == 1.5).all()
 
     child = Child(look)
     if not sent:
-        queue.put(array)
-    del array
+        queue.put(arrays[0])
+    arrays.clear()
     queue.get()
     reuse(queue)
     assert child.end() == 0
