@@ -167,7 +167,7 @@ cdef Lease allotted(ChannelSegment segment, Chan* c, Door door, Taken* taken):
 
 
 cdef void lies_in(base, Message* message) noexcept:
-    """Note where the array of a message lies, if it is a whole allotted one. `base`: the array's."""
+    """Note where the array of a message lies, if that is an allotted one. `base`: the array's."""
     cdef Lease lease_
     if type(base) is not Lease:
         return

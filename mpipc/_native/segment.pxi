@@ -283,7 +283,7 @@ cdef void extent_keep(extent* e) noexcept nogil:
 
 
 cdef bint extent_share(Chan* c, uint32_t page) noexcept nogil:
-    """Lock held. Be an heir of an extent of ours, which is about to be linked; False if we cannot."""
+    """Lock held. Be an heir of an extent of ours that is about to be linked; False if we cannot."""
     cdef extent* e = extent_at(c, page)
     cdef int i, room = -1
     if c.flags & CHANNEL_REDELIVER or not tiles(c, page) or <uint32_t>e.desc != me():
