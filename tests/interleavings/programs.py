@@ -30,6 +30,7 @@ size_of_one = do("size")
 get_all, poll, select = do("get_all"), do("poll"), do("select")
 expose, task_done, join = do("expose"), do("task_done"), do("join")
 close_read, close_write = do("close_read"), do("close_write")
+put_allotted = do("put_allotted", arg=LARGE)
 shut_down, put_three_quietly = do("shut_down"), do("put_quietly", arg=3)
 section = do("section")
 acquire, release = do("acquire"), do("release")
@@ -112,6 +113,11 @@ PROGRAMS: dict[str, Program] = {
         [put(LARGE, OR_END), put(SMALL, OR_END)], [shut_down], [get_all], maxsize=1
     ),
     # -- large messages: extents split, merged, grown
+    "ALLOTTED": program([put_allotted], [put(LARGE)], [get(), get()]),
+    "ALLOTTED_AGAIN": program([put_allotted, put_allotted], [get(), get()]),
+    "ALLOTTED_BOUNDED": program(
+        [do("put_allotted", 300 * MS, LARGE), put()], [get(), get()], maxsize=1, before=[SMALL]
+    ),
     "LARGE": program([put(LARGE), put(LARGER)], [get(), get()]),
     "LARGE_BOTH_WAYS": program([put(LARGE), get()], [put(LARGER), get()]),
     "LARGE_IN_HOLES": program(
@@ -200,6 +206,12 @@ PROGRAMS: dict[str, Program] = {
         **SHRINKING,
         kills=1,
     ),
+    "KILLED_ALLOTTED": program(
+        [put_allotted, put(LARGE)], [get(300 * MS), put(LARGE)], [get(300 * MS)], kills=1
+    ),
+    "KILLED_ALLOTTED_TWICE": program(
+        [put_allotted], [get(300 * MS), put(LARGE)], [put(LARGE), get(300 * MS)], kills=2
+    ),
     "KILLED_BOUNDED": program([put(SMALL, 300 * MS)] * 2, [get(300 * MS)] * 2, maxsize=1, kills=1),
     "KILLED_EXPOSED": program([put()], [put(), get(300 * MS)], exposed=True, kills=1),
     "KILLED_TWICE": program(
@@ -261,6 +273,7 @@ MUTATIONS = [
     ("the puts of a quiet run wake nobody", "QUIET"),
     ("what the dead have in hand is forgotten", "KILLED_REDELIVERED"),
     ("shutdown does not say so", "SHUT_DOWN"),
+    ("who sends an array does not hold it any longer", "ALLOTTED"),
     ("memory that was given back is not backed again", "TRIMMED"),
 ]
 

@@ -68,6 +68,7 @@ enum {
     NO_WAKE_AFTER_QUIET,
     HAND_FORGOTTEN,
     SHUTDOWN_UNSAID,
+    SENDER_GONE,
     NOT_BACKED_AGAIN,
     MUTATIONS,
 };
@@ -474,6 +475,13 @@ static void break_step(const char *label)
     }
     if (S.mutation == HAND_FORGOTTEN && !strcmp(label, "hand: about to look for the dead"))
         h->hand = 0;
+    if (S.mutation == SENDER_GONE && !strcmp(label, "put: the sender is an heir")) {
+        for (uint32_t page = 1; page < h->npages;) {
+            extent *e = (extent *)((char *)S.memory + ((uint64_t)page << PAGE_SHIFT));
+            memset(e->heir, 0, sizeof e->heir);
+            page += (uint32_t)(e->desc >> 32);
+        }
+    }
     if (S.mutation == SHUTDOWN_UNSAID && !strcmp(label, "shutdown: said so, nobody woken"))
         h->shut = 0;
     if (S.mutation == COMMIT_LATE) {
