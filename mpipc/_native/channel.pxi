@@ -692,6 +692,16 @@ cdef void take_done(Chan* c, Bell* bell, uint32_t page) noexcept nogil:
         channel_unlock(c)
 
 
+cdef void take_back(Chan* c, Bell* bell, uint32_t page) noexcept nogil:
+    """Of two that this process has of an extent, the taken message is done with, the array is not.
+
+    Whoever sent it shall be its holder again, to send it once more.
+    """
+    if channel_lock(c, bell, True) == OK:
+        extent_stand_back(c, page, me())
+        channel_unlock(c)
+
+
 # --- waiting ------------------------------------------------------------------------------------
 
 cdef inline void give_back(uint32_t given, uint32_t* called, uint32_t ticket) noexcept nogil:

@@ -508,6 +508,8 @@ def empty_array(to, shape, dtype):
     cdef ChannelSegment segment
     cdef Taken taken
     cdef int r
+    if isinstance(to, QueueCore) and (<QueueCore>to)._closed:
+        raise ValueError(f"Queue {to!r} is closed")
     if isinstance(to, QueueEnds):
         c = (<QueueEnds>to).channel()
         door = (<QueueEnds>to).door

@@ -133,9 +133,12 @@ cdef class Lease:
         if hold.after != NULL:
             hold.after.before = hold.before
         allotments -= hold.allotted
-        if last and not hold.for_ever:
+        if not hold.for_ever:
             with nogil:
-                take_done(hold.c, hold.bell, hold.page)
+                if last:
+                    take_done(hold.c, hold.bell, hold.page)
+                else:
+                    take_back(hold.c, hold.bell, hold.page)
 
 
 cdef Lease lease(ChannelSegment segment, Chan* c, Door door, Taken* taken):
@@ -166,16 +169,20 @@ cdef Lease allotted(ChannelSegment segment, Chan* c, Door door, Taken* taken):
     return self
 
 
-cdef void lies_in(base, Message* message) noexcept:
+cdef int lies_in(base, Message* message) except -1:
     """Note where the array of a message lies, if that is an allotted one. `base`: the array's."""
     cdef Lease lease_
+    while is_array_class(Py_TYPE(<PyObject*>base)):     # as of a transposed one
+        base = base.base
     if type(base) is not Lease:
-        return
+        return 0
     lease_ = <Lease>base
-    if (lease_.hold.allotted and message.size == lease_.taken.size
+    # What this process has already received from itself must not change with the next message.
+    if (lease_.hold.allotted and not held_elsewhere(&lease_.hold) and message.size == lease_.taken.size
             and message.pieces[1].data == lease_.taken.data + sizeof(array_header)):
         message.page = lease_.hold.page
         message.of = lease_.hold.c
+    return 0
 
 
 if watch_forks(before_fork, after_fork_in_parent, after_fork_in_child) != 0:

@@ -274,6 +274,22 @@ cdef bint extent_release(Chan* c, uint32_t page, uint32_t owner) noexcept nogil:
     return True
 
 
+cdef void extent_stand_back(Chan* c, uint32_t page, uint32_t owner) noexcept nogil:
+    """Lock held. Let another heir hold an extent of ours, and be its heir."""
+    cdef extent* e = extent_at(c, page)
+    cdef uint32_t heir
+    cdef int i
+    if not tiles(c, page) or <uint32_t>e.desc != owner:
+        return
+    for i in range(HEIRS):
+        heir = e.heir[i]
+        if heir and heir != owner and not owner_dead(heir):
+            set_desc(e, describe(pages_of(e.desc), heir))
+            e.heir[i] = owner       # killed before: we need it no more, and it leaves both places
+            kill_point("heir: changed places")
+            return
+
+
 cdef void extent_keep(extent* e) noexcept nogil:
     """Lock held. It is nobody's from now on, until the whole channel goes."""
     if <uint32_t>e.desc == EXTENT_LINKED:

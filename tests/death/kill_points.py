@@ -1322,9 +1322,12 @@ class Sent(Allotted):
 
 @scenario
 class TakeAllotted(Sent):
+    """The victim has inherited it, too."""
+
     def victim(self) -> None:
-        del self.array
         self.right(self.queue.get())
+        self.right(self.array)
+        del self.array
 
 
 @scenario

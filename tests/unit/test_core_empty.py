@@ -109,6 +109,30 @@ def test_used_again_once_the_receiver_is_done(queue):
     assert len([holder for _, _, holder in queue.segment.inspect()["extents"]]) < 8
 
 
+def test_sent_again_while_it_is_received_it_is_copied(queue):
+    array = filled(queue)
+    queue.put(array)
+    first = queue.get()
+    queue.put(array)
+    second = queue.get()
+    first[:] = 5
+    assert (array == 5).all() and (second == 1.5).all()
+    del first
+    queue.put(array)
+    assert address(queue.get()) == address(array)
+
+
+def test_other_views_of_the_whole(queue):
+    array = ctx.empty((100, 200), "i4", to=queue)
+    array[:] = numpy.arange(SIZE).reshape(100, 200)
+    for view in (array.T, array.reshape(-1), array.view("f4"), array.T.reshape(2, -1, order="F")):
+        queue.put(view)
+        came = queue.get()
+        assert (came.dtype, came.shape, came.strides) == (view.dtype, view.shape, view.strides)
+        assert address(came) == address(array) and came.tobytes() == view.tobytes()
+        del came
+
+
 @pytest.mark.parametrize("part", [slice(1, None), slice(None, None, 2), slice(0, 0)])
 def test_a_part_is_copied(queue, part):
     array = filled(queue)
@@ -190,6 +214,10 @@ def test_where_it_cannot_be():
         ctx.empty(3, to=[])
     with pytest.raises(TypeError, match="mpipc-pipe has no empty"):
         mpipc.get_context("pipe").empty(3, to=[])
+    closed = ctx.Queue()
+    closed.close()
+    with pytest.raises(ValueError, match="is closed"):
+        ctx.empty(3, to=closed)
     with pytest.raises(ValueError, match="redeliver=True"):
         ctx.empty(3, to=ctx.JoinableQueue(redeliver=True))
     reader, writer = ctx.Pipe(False)
@@ -303,6 +331,29 @@ def test_a_forked_child_keeps_what_its_parent_sends(queue, sent):
     queue.get()
     reuse(queue)
     assert child.end() == 0
+
+
+def test_a_receiver_that_has_inherited_it_gives_it_back(queue):
+    """So that its sender can go on sending it without a copy."""
+    array = filled(queue)
+    done = ctx.SimpleQueue()
+
+    def receive():
+        for number in range(5):
+            came = queue.get(timeout=SOON)
+            assert (came == number).all() and address(came) == address(array)
+            del came
+            done.put(number)
+        assert (array == 4).all()
+
+    child = ctx.Process(target=receive)
+    child.start()
+    for number in range(5):
+        array[:] = number
+        queue.put(array)
+        assert done.get() == number and holders(queue) == {os.getpid()}
+    child.join(SOON)
+    assert child.exitcode == 0
 
 
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
