@@ -685,7 +685,7 @@ cdef int take_message(Chan* c, Bell* bell, char* buffer, Taken* out,
 cdef void take_done(Chan* c, Bell* bell, uint32_t page) noexcept nogil:
     """Free the extent of a taken message. Killed before: a sweep finds it held by the dead."""
     kill_point("take: read, extent not yet freed")
-    if c.flags & CHANNEL_REDELIVER:
+    if c.flags & CHANNEL_REDELIVER and hand_of(c, page) == me() and in_hand(c, page):
         hand_read(c, page)
     elif channel_lock(c, bell, True) == OK:
         extent_release(c, page, me())

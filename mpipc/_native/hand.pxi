@@ -103,7 +103,8 @@ cdef bint hand_done(Chan* c) noexcept nogil:
         return False
     list_remove(c, &c.h.hand, found)
     task_log(c, found, 0, 0, c.h.head, c.h.done + 1)
-    extent_free(c, found)
+    if not has_heir(extent_at(c, found)):       # a child forked while this was being unpickled
+        extent_free(c, found)
     return True
 
 

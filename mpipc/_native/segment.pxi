@@ -319,7 +319,7 @@ cdef bint extent_share(Chan* c, uint32_t page) noexcept nogil:
 cdef bint extent_inherit(extent* e, uint32_t parent, uint32_t heir) noexcept nogil:
     """Lock held. What one process holds is another's too; False if it does not hold it any more."""
     cdef int i
-    cdef bint held = <uint32_t>e.desc == parent
+    cdef bint held = <uint32_t>e.desc & ~EXTENT_LINKED == parent        # or has it in hand
     if <uint32_t>e.desc == OWNER_ORPHAN:
         return True
     for i in range(HEIRS):

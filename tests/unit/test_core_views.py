@@ -443,6 +443,50 @@ def test_a_fork_while_a_message_is_unpickled(queue):
         assert not holders(target)
 
 
+@pytest.mark.parametrize("finished_first", [True, False])
+def test_a_fork_while_a_message_that_stays_in_hand_is_unpickled(finished_first):
+    """The child reads on, also when its parent has finished the message meanwhile."""
+    target = mpipc.get_context("shm", start_method="fork").JoinableQueue(redeliver=True)
+    here, there = os.pipe()
+    target.put([ForksAndWaits(here, there), b"x" * SIZE])
+    pid, content = target.get()
+    if not pid:
+        os._exit(content != b"x" * SIZE)
+    assert content == b"x" * SIZE
+    if finished_first:
+        target.task_done()
+        for _ in range(5):
+            target.put(b"y" * SIZE)
+    os.close(here)
+    os.close(there)
+    assert os.waitpid(pid, 0)[1] == 0
+    if not finished_first:
+        target.task_done()
+    for _ in range(3):
+        target.put(bytes(300_000))  # grows, and so looks for what the dead held
+    while target.qsize():
+        target.get()
+        target.task_done()
+    target.join()
+    assert not holders(target)
+
+
+class ForksAndWaits:
+    def __init__(self, here, there) -> None:
+        self.pipe = here, there
+
+    def __reduce__(self):
+        return fork_here, self.pipe
+
+
+def fork_here(here: int, there: int) -> int:
+    pid = os.fork()
+    if not pid:
+        os.close(there)
+        os.read(here, 1)
+    return pid
+
+
 class Forks:
     def __reduce__(self):
         return fork_and_wait, ()
