@@ -65,6 +65,7 @@ ERRORS = {
     "getrlimit": ["EPERM"],
     "ioctl": ["ENOMEM"],
     "kill": ["EPERM"],
+    "madvise": ["EINVAL", "ENOMEM"],
     "memfd_create": ["EMFILE", "ENOMEM", "ENOSYS", "EINVAL"],
     "mmap": ["ENOMEM", "EAGAIN"],
     "munmap": ["ENOMEM"],
@@ -749,6 +750,29 @@ def reuse(queue: Any) -> None:
 
 OF_OTHERS = 1 << 22 | os.getpid()  # an owner tag; the driver's, but for the start time
 KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
+
+
+@scenario
+def send_allotted(faults: Faults) -> None:
+    """An array that is allocated in a growing queue and sent without a copy."""
+    queue = ctx.Queue(views=True)
+    arrays, sent = [], 0
+    with faults:
+        for size in (10_000, 600_000):
+            arrays.append(ctx.empty(size, to=queue))
+            arrays[-1][:] = numpy.arange(size)
+            queue.put(arrays[-1])
+            sent += 1
+    if faults.raised is not None:
+        assert isinstance(faults.raised, (MemoryError, OSError)), faults.raised
+    assert queue.qsize() == sent or faults.raised is None
+    taken = [queue.get(timeout=SOON) for _ in range(queue.qsize())]
+    assert intact(taken) and intact(arrays[:sent])
+    del arrays, taken
+    array = ctx.empty(20_000, to=queue)
+    array[:] = numpy.arange(20_000)
+    queue.put(array)
+    assert intact([queue.get(), array])
 
 
 @scenario
