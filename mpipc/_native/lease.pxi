@@ -178,7 +178,8 @@ cdef int lies_in(base, Message* message) except -1:
         return 0
     lease_ = <Lease>base
     # What this process has already received from itself must not change with the next message.
-    if (lease_.hold.allotted and not held_elsewhere(&lease_.hold) and message.size == lease_.taken.size
+    if (lease_.hold.allotted and not held_elsewhere(&lease_.hold)
+            and message.size == lease_.taken.size
             and message.pieces[1].data == lease_.taken.data + sizeof(array_header)):
         message.page = lease_.hold.page
         message.of = lease_.hold.c
