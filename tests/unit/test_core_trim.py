@@ -106,27 +106,33 @@ def test_without_a_look_at_the_words_it_takes_a_period_or_two(ctx):
     assert backed(queue.segment) <= TRIMMED
 
 
-def test_small_messages_back_and_forth_give_back(ctx):
+def gives_back(ctx, send):
+    """Whether what is sent through a queue with much idle memory makes it give that back."""
     queue = ctx.Queue()
     exchange(queue, [MIB] * 12)
     a_period_passes(queue.segment)
-    for number in range(20_000):
-        queue.put(number)
-        assert queue.get() == number
-    assert backed(queue.segment) <= TRIMMED
+    send(queue)
     assert_tiled(queue.segment.inspect())
+    return backed(queue.segment) <= TRIMMED
+
+
+def test_small_messages_back_and_forth_give_back(ctx):
+    def send(queue):
+        for number in range(20_000):
+            queue.put(number)
+            assert queue.get() == number
+
+    assert gives_back(ctx, send)
 
 
 def test_small_messages_that_always_wait_give_back(ctx):
-    queue = ctx.Queue()
-    exchange(queue, [MIB] * 12)
-    a_period_passes(queue.segment)
-    queue.put(bytes(1000))
-    for _ in range(15_000):
+    def send(queue):
         queue.put(bytes(1000))
-        queue.get()
-    assert backed(queue.segment) <= TRIMMED
-    assert_tiled(queue.segment.inspect())
+        for _ in range(15_000):
+            queue.put(bytes(1000))
+            queue.get()
+
+    assert gives_back(ctx, send)
 
 
 def test_what_was_needed_in_the_period_stays(ctx):
