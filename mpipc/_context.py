@@ -75,14 +75,21 @@ class MechanismContext(stock.BaseContext):
         """The same mechanism and options with another start method."""
         return get_context(self._spec.name, start_method=method, **self._options)
 
+    def _require(self, extra: str) -> None:
+        """Raise TypeError if the mechanism has not this beyond stock."""
+        if extra not in self._spec.extras:
+            able = [f"mpipc-{spec.name}" for spec in MECHANISMS.values() if extra in spec.extras]
+            raise TypeError(
+                f"mpipc-{self._spec.name} has no {extra}; use the context {' or '.join(able)}"
+            )
+
     def _extras(self, **asked: bool) -> dict[str, bool]:
         """What is asked for beyond stock, as keywords; TypeError where the mechanism lacks it."""
-        extras = {name: True for name, value in asked.items() if value}
-        for name in extras.keys() - self._spec.extras:
-            able = [f"mpipc-{spec.name}" for spec in MECHANISMS.values() if name in spec.extras]
-            raise TypeError(
-                f"mpipc-{self._spec.name} has no {name}=True; use the context {' or '.join(able)}"
-            )
+        extras = {}
+        for name, value in asked.items():
+            if value:
+                self._require(f"{name}=True")
+                extras[name] = True
         return extras
 
     def Pipe(self, duplex: bool = True, *, views: bool = False) -> Any:
@@ -169,10 +176,8 @@ class MechanismContext(stock.BaseContext):
         MemoryError
             There is no memory, or ``max_bytes`` does not allow it.
         """
-        allocate = getattr(self._objects, "empty", None)
-        if allocate is None:
-            raise TypeError(f"mpipc-{self._spec.name} has no empty(); use the context mpipc-shm")
-        return allocate(to, shape, dtype)
+        self._require("empty()")
+        return self._objects.empty(to, shape, dtype)
 
     def Pool(
         self,

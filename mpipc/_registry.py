@@ -67,7 +67,8 @@ class MechanismSpec:
     options : tuple of (str, callable)
         Keywords that :func:`get_context` takes for it, and what checks their values.
     extras : tuple of str
-        Keywords beyond stock's that its queues and pipes take, each on or off.
+        What it has beyond stock: keywords of its queues and pipes, each on or off, as
+        ``views=True``, and methods of its context, as ``empty()``.
     """
 
     def __init__(
@@ -132,7 +133,7 @@ BUILT_IN = (
         when_killed="survivors take over its locks and repair what it was changing",
         objects="mpipc.mechanisms.shm",
         options=(("max_bytes", checked_max_bytes), ("on_owner_death", checked_on_owner_death)),
-        extras=("redeliver", "views"),
+        extras=("empty()", "redeliver=True", "views=True"),
     ),
     MechanismSpec(
         "pipe",
