@@ -228,6 +228,21 @@ class Soak:
         self.living[process] = kind
 
     def run(self) -> Figures:
+        try:
+            self.kill_at_random()
+            if not self.figures.hangs:
+                self.wind_up()
+        finally:
+            for process in self.living:
+                process.kill()
+                process.join()
+                process.close()
+        self.settle_accounts()
+        self.folder.cleanup()
+        return self.figures
+
+    def kill_at_random(self) -> None:
+        """Start all, kill one after the other and replace it, until it was often enough."""
         for kind, count in self.workers.items():
             for _ in range(count):
                 self.start(kind)
@@ -255,16 +270,7 @@ class Soak:
                 taken, since = moved, time.monotonic()
             elif time.monotonic() - since > HUNG:
                 self.figures.hangs += 1
-                break
-        if not self.figures.hangs:
-            self.wind_up()
-        for process in self.living:
-            process.kill()
-            process.join()
-            process.close()
-        self.settle_accounts()
-        self.folder.cleanup()
-        return self.figures
+                return
 
     def wind_up(self) -> None:
         """Let the producers end, the consumers take what is left, and all go."""
@@ -361,6 +367,13 @@ def main() -> int:
     options = parser.parse_args()
     if options.redeliver and options.queue != "JoinableQueue":
         parser.error("--redeliver is an option of --queue JoinableQueue")
+
+    parent = os.getpid()
+    status = 128 + signal.SIGTERM
+    # Ended from outside, the parent kills its children first.
+    signal.signal(
+        signal.SIGTERM, lambda *_: sys.exit(status) if os.getpid() == parent else os._exit(status)
+    )
 
     def soak() -> Figures:
         locks = not options.without_locks
