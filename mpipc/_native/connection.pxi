@@ -170,7 +170,7 @@ cdef class ConnectionCore:
     cdef public bint _writable
     cdef bint reset_told
 
-    def __cinit__(self, *args, **kwargs):
+    def __cinit__(self):
         self.fd = -1
 
     def __init__(self, *args, **kwargs):
@@ -189,8 +189,12 @@ cdef class ConnectionCore:
         self.outward.bell.write_fd = fd
         return 0
 
-    def __dealloc__(self):
+    def __del__(self):
         if self.fd >= 0:
+            self.close()
+
+    def __dealloc__(self):
+        if self.fd >= 0:        # a subclass has a __del__ of its own
             close(self.fd)
 
     cdef Chan* reading(self) except NULL:

@@ -31,7 +31,7 @@ cdef class Segment:
     cdef readonly int fd
     cdef readonly tuple key
 
-    def __cinit__(self, *args, **kwargs):
+    def __cinit__(self):
         self.fd = -1
 
     cdef int make(self, const char* name) except -1:
@@ -358,15 +358,16 @@ cdef class ChannelSegment(Segment):
         view_close(&self.chan[1].view)
 
 
-cdef ChannelSegment new_channels(const char* name, uint32_t flags, maxsize, maxbytes, max_bytes):
+cdef ChannelSegment new_channels(const char* name, uint32_t flags, uint32_t maxsize,
+                                 uint64_t maxbytes, uint64_t max_bytes):
     cdef ChannelSegment self = ChannelSegment.__new__(ChannelSegment)
     self.make(name)
     cdef rlimit_t limit
-    cdef uint64_t stride = CHANNEL_STRIDE
-    if getrlimit(RLIMIT_FSIZE, &limit) == 0 and limit.rlim_cur // 2 < stride:
+    cdef uint64_t stride = CHANNEL_STRIDE, maxpages
+    if getrlimit(RLIMIT_FSIZE, &limit) == 0 and <uint64_t>limit.rlim_cur // 2 < stride:
         stride = limit.rlim_cur // 2 & ~(PAGE_BYTES - 1)        # ulimit -f counts memfds too
-    maxpages = (max_bytes >> PAGE_SHIFT) + 1 if max_bytes else 1 << 28
-    maxpages = max(min(maxpages, stride >> PAGE_SHIFT), 1 + FIRST_CHUNK_PAGES)
+    maxpages = (max_bytes >> PAGE_SHIFT) + 1 if max_bytes else <uint64_t>1 << 28
+    maxpages = max(min(maxpages, stride >> PAGE_SHIFT), <uint64_t>(1 + FIRST_CHUNK_PAGES))
     self.options = (flags, maxsize, maxbytes, maxpages, stride)
     self.describe()
     return self

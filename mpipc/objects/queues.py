@@ -11,6 +11,7 @@ import operator
 import os
 import threading
 from collections import deque
+from functools import cached_property
 from multiprocessing.context import BaseContext, assert_spawning
 
 from .. import _stock
@@ -44,9 +45,17 @@ class Queue(MessageQueue, _stock.Queue):  # type: ignore[type-arg]
         self._opid = os.getpid()
         self._reset()
 
+    @cached_property
+    def _notempty(self) -> threading.Condition:
+        """What stock's feeder thread waits for."""
+        return threading.Condition(threading.Lock())
+
+    @cached_property
+    def _buffer(self) -> deque[Any]:
+        """What stock's feeder thread has still to send: nothing."""
+        return deque()
+
     def _reset(self, after_fork: bool = False) -> None:
-        self._notempty = threading.Condition(threading.Lock())
-        self._buffer: deque[Any] = deque()
         self._thread = None
         self._jointhread = None
         self._joincancelled = False
