@@ -786,7 +786,7 @@ cdef int wait_on_bell(Chan* c, Bell* bell, int64_t deadline) noexcept nogil:
         channel_unlock(c)
         if rung and not ours:
             # The bytes are not ours (send_handle): polling again would spin.
-            r = futex_wait(low_half(&c.h.tail), <uint32_t>load64(&c.h.tail), TICK_NS // 100)
+            r = futex_wait(low_half(&c.h.tail), <uint32_t>load64(&c.h.tail), BRIEFLY_NS)
             if r == EINTR:
                 return PAUSED
         p.fd = bell.read_fd

@@ -5,7 +5,7 @@
 # a sleeper that no protocol in user space can reach. And a signal that arrives while we are between
 # two system calls interrupts nothing: its Python handler runs once the slice is over.
 
-cdef int64_t TICK_NS = 100_000_000
+cdef int64_t TICK_NS = 200_000_000
 cdef int64_t NEVER = <int64_t>0x7fffffffffffffff
 
 

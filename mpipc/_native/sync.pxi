@@ -11,12 +11,13 @@
 #             clears SLEEPERS, provided that nothing else has changed
 #   inherited CAS owner -> us, by a sleeper that found the owner dead
 #
-# Only sleepers look at the owner, once per slice. Killed between giving and waking: the next slice.
+# Only sleepers look at the owner, once per slice: soon, then seldom, since it costs 100 us. Killed
+# between giving and waking: the next slice.
 
 cdef uint32_t VALUE = 0x7fffffff
 cdef uint32_t SLEEPERS = 0x80000000u
 cdef int64_t FIRST_SLICE_NS = 5_000_000
-cdef int64_t LAST_SLICE_NS = 200_000_000
+cdef int64_t NEXT_SLICE_NS = 400_000_000
 cdef int MOST_SPINS = 8          # that end with a unit which another takes
 
 cdef int TAKEN_FROM_DEAD = 8
@@ -70,7 +71,7 @@ cdef int take_slowly(semaphore* s, uint64_t owner, Spin* spin, int64_t* tick,
     cdef int64_t left, began
     cdef int r, i
     if tick[0]:
-        tick[0] = min(4 * tick[0], LAST_SLICE_NS)
+        tick[0] = NEXT_SLICE_NS
         slept = SLEEPERS
     else:
         tick[0] = FIRST_SLICE_NS
@@ -170,7 +171,7 @@ cdef class SemLock:
 
     SEM_VALUE_MAX = 0x7fffffff
 
-    def __cinit__(self, *args, **kwargs):
+    def __cinit__(self):
         self.process = process_generation
         spin_start(&self.spin)
 
@@ -514,7 +515,7 @@ def release_orphans():
         at = (<SemLock>at).next
 
 
-# --- Condition ----------------------------------------------------------------------------------
+# --- Condition ------------------------------------------------------------------------------------
 
 cdef inline uint64_t slot_word(uint32_t owner, uint32_t place_, uint32_t state) noexcept nogil:
     return <uint64_t>owner << 32 | (place_ << 2) | state
@@ -794,7 +795,7 @@ cdef class ConditionCore:
         return n + load32(&self.c.crowded)
 
 
-# --- Barrier ----------------------------------------------------------------------------------
+# --- Barrier --------------------------------------------------------------------------------------
 # Its logic is in mechanisms/shm_barrier.py; here is who is inside. All under the barrier's lock.
 #
 # Whoever comes takes a seat and notes the round. One store, `rounds`, releases all that wait in
@@ -911,7 +912,7 @@ cdef class Seats:
         return missed
 
 
-# --- Event --------------------------------------------------------------------------------------
+# --- Event ----------------------------------------------------------------------------------------
 # One 32-bit word: bit 0 set, bit 1 somebody may sleep, the rest counts the sets, so that a sleeper
 # knows that it was set even if it has been cleared again.
 

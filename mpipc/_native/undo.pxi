@@ -188,7 +188,7 @@ cdef int undo_sleep(undo_table* u, int64_t* tick, int64_t deadline) noexcept nog
     cdef uint64_t seen
     cdef int64_t left
     cdef int r
-    tick[0] = min(2 * tick[0], LAST_SLICE_NS) if tick[0] else FIRST_SLICE_NS
+    tick[0] = NEXT_SLICE_NS if tick[0] else FIRST_SLICE_NS
     while True:
         seen = load64(&u.word)
         if <uint32_t>seen & VALUE:
