@@ -117,7 +117,7 @@ def test_unbounded_put_never_blocks(make, count, size):
     assert queue.qsize() == 0
 
 
-@pytest.mark.parametrize("maxsize", [1, 3])
+@pytest.mark.parametrize("maxsize", [1, 3, 100])  # with much to take, a put waits otherwise
 def test_bounded(make, maxsize):
     queue = make(maxsize)
     for number in range(maxsize):
@@ -228,6 +228,17 @@ def test_every_message_arrives_once(queue, family, producers, consumers):
         for sender in range(producers)
         for number in range(count)
     )
+
+
+def test_producers_ahead_of_their_consumer(make, family):
+    queue, count = make(80), 400
+    for sender in range(3):
+        family.start(workers.put_numbered, queue, sender, count)
+    taken = [queue.get(timeout=SOON) for _ in range(3 * count)]
+    for sender in range(3):
+        numbers = [number for who, number, _ in taken if who == sender]
+        assert numbers == list(range(count))
+    assert queue.qsize() == 0
 
 
 def test_nested_children(queue, ctx, family):

@@ -117,6 +117,24 @@ def test_empty_messages_fill_a_pipe_too(channel):
     sender.result()
 
 
+@pytest.mark.parametrize("forget", [True, False])
+def test_an_end_that_is_gone_has_no_descriptor(forget):
+    from mpipc.mechanisms import shm
+
+    class Mine(shm.Connection):
+        def __del__(self):
+            if not forget:
+                super().__del__()
+
+    reader, writer = mpipc._core.open_pipe(Mine, False, 1 << 20, 0)
+    descriptor = reader.fileno()
+    del reader
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
+    with pytest.raises(BrokenPipeError):
+        writer.send(1)
+
+
 def test_a_wait_that_times_out_gives_its_ticket_back():
     context = mpipc.get_context("shm", start_method="fork")
     queue = context.Queue(1)
