@@ -137,9 +137,9 @@ cdef bint write_value(Writer* w, PyObject* obj, int depth) noexcept:
         real = PyFloat_AS_DOUBLE(obj)
         return write_tagged(w, c"d", &real, 8)
     if obj == Py_None:
-        return write_tagged(w, c"N", NULL, 0)
+        return write_tagged(w, c"N", &obj, 0)
     if type_ == &PyBool_Type:
-        return write_tagged(w, c"T" if obj == Py_True else c"F", NULL, 0)
+        return write_tagged(w, c"T" if obj == Py_True else c"F", &obj, 0)
     if type_ == &PyBytes_Type:
         count = PyBytes_GET_SIZE(obj)
         if not write_counted(w, obj, c"b", count, count):
