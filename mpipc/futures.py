@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import process
 from functools import partial
-from queue import Empty, Full
+from queue import Empty, Full, SimpleQueue
 from time import monotonic
 from traceback import format_exception
 
@@ -71,6 +71,7 @@ class ProcessPoolExecutor(process.ProcessPoolExecutor):
             parts._call_queue.close()
             parts._call_queue = _Calls(parts._mp_context.SimpleQueue(), parts._max_workers)
             parts._result_queue = _Results(parts._result_queue)
+            parts._work_ids = SimpleQueue()  # written in C; nobody asks for its length or joins it
 
     def _start_executor_manager_thread(self) -> None:
         parts: Any = self
@@ -90,7 +91,7 @@ class ProcessPoolExecutor(process.ProcessPoolExecutor):
             super()._adjust_process_count()
         elif parts._processes is None or getattr(self, "_force_shutting_down", False):
             return
-        else:
+        elif len(parts._processes) < parts._max_workers:
             # Stock counts idle processes, and is mistaken once such a one has ended.
             idle = parts._idle_worker_semaphore.acquire(blocking=False)
             needed = len(parts._pending_work_items) if idle else parts._max_workers
