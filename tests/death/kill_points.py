@@ -347,7 +347,7 @@ class Idle(Channel):
 
     def wait_in_vain(self) -> None:
         with contextlib.suppress(queue.Empty):
-            self.queue.get(timeout=0.12)
+            self.queue.get(timeout=0.25)  # longer than a slice
 
 
 @scenario

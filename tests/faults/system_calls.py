@@ -337,7 +337,7 @@ def idle() -> Any:
 
 def wait_for_nothing(queue: Any) -> None:
     with contextlib.suppress(queue_errors.Empty):
-        queue.get(timeout=0.12)
+        queue.get(timeout=0.25)  # longer than a slice
 
 
 @scenario
@@ -936,13 +936,19 @@ def close_pipe(faults: Faults) -> None:
     assert ended
 
 
+class Forgotten(_core.ConnectionCore):
+    """An end that nothing of Python's closes."""
+
+    def __del__(self) -> None:
+        """Nor we."""
+
+
 @scenario
 def forget(faults: Faults) -> None:
     """All that is closed when nobody knows it any more."""
     queue, _ = filled([5, 80 * KB * KB])
     pipe = ctx.Pipe()
-    # Nothing of Python's closes these.
-    bare = _core.open_pipe(_core.ConnectionCore, True, 1 << 20, 0)
+    bare = _core.open_pipe(Forgotten, True, 1 << 20, 0)
     arrays = [ctx.RawArray("b", size) for size in (200 * KB, 700 * KB)]  # one's memory is kept
     with faults:
         del queue, pipe, bare, arrays
