@@ -675,12 +675,14 @@ cdef class SimpleQueueCore(QueueEnds):
         cdef Chan* c = self.channel()
         cdef Py_ssize_t n = 0
         cdef uint64_t size = 0
-        if timeout is not None and not self._reader.poll(timeout):
-            return 0
-        # Large ones are best used while they are in the cache.
-        while n == 0 or n < most and size < LONG_COPY and waiting(c):
-            items.append(self.take(NEVER, &size))
-            n += 1
+        cdef int64_t deadline = deadline_of(timeout)
+        try:
+            # Large ones are best used while they are in the cache.
+            while n == 0 or n < most and size < LONG_COPY and waiting(c):
+                items.append(self.take(0 if n else deadline, &size))
+                n += 1
+        except Empty:
+            pass                # there is nothing, or another was faster
         return n
 
     def _next_number(self):

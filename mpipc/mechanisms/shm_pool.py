@@ -172,6 +172,12 @@ class Pool(pool.Pool):
             taskqueue, inqueue, outqueue, pool, *rest
         )
 
+    @staticmethod
+    def _help_stuff_finish(inqueue: Any, task_handler: Any, size: int) -> None:
+        """Make room for the thread that sends tasks. Workers take them too, and without a lock."""
+        while task_handler.is_alive() and inqueue._take_some([], 1, 0):
+            pass
+
 
 class _Queue(shm.SimpleQueue):
     """Of tasks or answers. Large ones shall not have to wait for each other."""

@@ -6,6 +6,7 @@ import os
 import queue as queue_errors
 import random
 import resource
+from types import SimpleNamespace
 
 import pytest
 from core_memory import GET_CALLED, GET_GIVEN, assert_tiled, linked_pages, words
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 import mpipc
 import workers
+from mpipc.mechanisms import shm
 from workers import Background
 
 CHUNKS = 3 + 2 * 16  # pages of the first chunk, of the one in use and of the spare one
@@ -119,8 +121,6 @@ def test_empty_messages_fill_a_pipe_too(channel):
 
 @pytest.mark.parametrize("forget", [True, False])
 def test_an_end_that_is_gone_has_no_descriptor(forget):
-    from mpipc.mechanisms import shm
-
     class Mine(shm.Connection):
         def __del__(self):
             if not forget:
@@ -263,6 +263,23 @@ def test_a_take_notes_which_message_it_takes():
 def test_a_word_for_notes_must_be_one(word):
     with pytest.raises(ValueError, match="word must be 8 bytes, aligned and writable"):
         mpipc.get_context("shm", start_method="fork").SimpleQueue()._claim(word)
+
+
+class TakenByOthers(shm.Connection):
+    """Of a queue whose messages are always taken by somebody else, between a look and a take."""
+
+    def poll(self, timeout=0.0):
+        return True
+
+
+def test_who_takes_at_once_does_not_wait_for_what_another_has_taken():
+    queue = mpipc.get_context("shm", start_method="fork").SimpleQueue()
+    queue._attach(*mpipc._core.open_queue(TakenByOthers, 0, 1 << 20, 0))
+    assert queue._take_some([], 1, 0) == queue._take_some([], 1, 0.01) == 0
+    # Nor does a pool that ends.
+    alive = iter([True, False])
+    handler = SimpleNamespace(is_alive=lambda: next(alive))
+    shm.Pool._help_stuff_finish(queue, handler, 2)
 
 
 def test_a_put_that_waits_for_nobody():
