@@ -57,7 +57,7 @@ ctypedef struct Spin:
     int short_sleeps        # since the last burst
     int age                 # waits until affinity is looked at again
     int apart               # the last waker rang from another processor than ours
-    int sleeps_first        # short sleeps until a yield is tried again
+    int sleeps_first        # short sleeps until a yield, or a nap, is tried again
     int sleeps_next         # ... after the next that does not pay
 
 cdef int64_t SPIN_NS = 10_000
